@@ -1,0 +1,131 @@
+//! `tcpwarden census`: one census, printed.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use tcpwarden::{
+    census::{self, Census, SocketCounts, Source},
+    config::{CensusMode, Limits, Settings},
+    model::{AccountId, Groups},
+    probe::{Probe, capability::Capability},
+};
+
+/// TCP state numbers as columns, the busiest states first.
+const COLUMNS: [(&str, usize); 9] = [
+    ("established", 1),
+    ("time_wait", 6),
+    ("syn_sent", 2),
+    ("syn_recv", 3),
+    ("fin_wait1", 4),
+    ("fin_wait2", 5),
+    ("close_wait", 8),
+    ("last_ack", 9),
+    ("closing", 11),
+];
+const LISTEN: usize = 10;
+
+/// One peer, as `--json` prints it.
+#[derive(Serialize)]
+struct Line {
+    peer: String,
+    port: u16,
+    direction: &'static str,
+    sockets: BTreeMap<&'static str, u32>,
+}
+
+/// The whole census, as `--json` prints it.
+#[derive(Serialize)]
+struct Report {
+    source: &'static str,
+    sockets: u64,
+    listen: u32,
+    peers: Vec<Line>,
+}
+
+/// Takes it in the best way our rights allow, and prints it.
+pub(super) fn execute(wanted: CensusMode, json: bool) -> anyhow::Result<ExitCode> {
+    let (source, census) = take(wanted)?;
+    let report = report(source, &census);
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn take(wanted: CensusMode) -> anyhow::Result<(Source, Census)> {
+    if wanted == CensusMode::Netlink {
+        return Ok((Source::Netlink, census::without_probe()?));
+    }
+    match with_probe(wanted, &Settings::default().limits) {
+        Ok(taken) => Ok(taken),
+        Err(error) if wanted == CensusMode::Auto => {
+            log::info!("counting over netlink: {error:#}");
+            Ok((Source::Netlink, census::without_probe()?))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn with_probe(wanted: CensusMode, limits: &Limits) -> anyhow::Result<(Source, Census)> {
+    let mut probe = Probe::load(&Capability::detect()?, limits)?;
+    let (source, _) = Source::choose(wanted, &mut probe)?;
+    let census = source.take(&mut probe)?;
+    Ok((source, census))
+}
+
+fn report(source: Source, census: &Census) -> Report {
+    let mut peers: BTreeMap<AccountId, SocketCounts> = BTreeMap::new();
+    for (key, sockets) in &census.rows {
+        let row = peers.entry(Groups::default().account_of(key)).or_default();
+        for (sum, count) in row.iter_mut().zip(sockets) {
+            *sum += count;
+        }
+    }
+    let mut peers: Vec<_> = peers.into_iter().collect();
+    peers.sort_by_key(|(_, sockets)| std::cmp::Reverse(sockets.iter().sum::<u32>()));
+    let lines = peers.into_iter().map(|(id, sockets)| Line {
+        peer: id.peer.to_string(),
+        port: id.port,
+        direction: id.direction.name(),
+        sockets: COLUMNS.iter().map(|&(name, state)| (name, sockets[state])).collect(),
+    });
+    Report {
+        source: source.name(),
+        sockets: census.sockets(),
+        listen: census.totals[LISTEN],
+        peers: lines.collect(),
+    }
+}
+
+fn print(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
+    // States that nobody is in take no room.
+    let used: Vec<_> = COLUMNS
+        .iter()
+        .map(|&(name, _)| name)
+        .filter(|name| report.peers.iter().any(|line| line.sockets[name] > 0))
+        .collect();
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["PEER", "PORT", "DIRECTION"].map(str::to_owned).into_iter().chain(used.iter().map(|name| name.to_uppercase())));
+    for line in &report.peers {
+        let counts = used.iter().map(|name| line.sockets[name].to_string());
+        table.add_row([line.peer.clone(), line.port.to_string(), line.direction.to_owned()].into_iter().chain(counts));
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    if !report.peers.is_empty() {
+        writeln!(out, "{}", table.trim_fmt())?;
+    }
+    let peers = report.peers.len();
+    writeln!(out, "{} sockets: {} listening, the rest with {peers} peers (by {})", report.sockets, report.listen, report.source)
+}

@@ -1,0 +1,70 @@
+//! `tcpwarden check`: is the configuration right, what can this kernel do, what will be degraded.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use tcpwarden::{
+    census::{self, Source},
+    config::Settings,
+    daemon::Overrides,
+    probe::{HookReport, Probe, capability::Capability},
+};
+
+/// Loads and attaches everything as `run` would, says what became of it, and lets go of it again. Exit code 1 when
+/// something is degraded or cannot work.
+pub(super) fn execute(overrides: &Overrides) -> anyhow::Result<ExitCode> {
+    let settings = overrides.settings()?;
+    let mut out = io::stdout().lock();
+    match &overrides.config_file {
+        Some(path) => writeln!(out, "config    {}: right", path.display())?,
+        None => writeln!(out, "config    none given: built-in defaults")?,
+    }
+    let capability = Capability::detect().context("cannot tell what this kernel can do (/proc)")?;
+    describe(&mut out, &capability)?;
+    let whole = probes(&mut out, &capability, &settings)?;
+    writeln!(out, "{}", if whole { "all figures are available" } else { "degraded: see above" })?;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn describe(out: &mut impl io::Write, capability: &Capability) -> io::Result<()> {
+    let btf = if capability.btf { "BTF" } else { "no BTF" };
+    let lockdown = capability.lockdown.as_deref().unwrap_or("unknown");
+    let tracefs = capability.tracefs.as_ref().map_or("not mounted".to_owned(), |path| path.display().to_string());
+    writeln!(out, "kernel    {}, {btf}, lockdown {lockdown}, tracefs {tracefs}", capability.release)?;
+    if capability.missing_rights.is_empty() {
+        writeln!(out, "rights    enough for eBPF")
+    } else {
+        writeln!(out, "rights    missing {}", capability.missing_rights.join(" and "))
+    }
+}
+
+fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings) -> anyhow::Result<bool> {
+    let mut probe = Probe::load(capability, &settings.limits)?;
+    let (source, why) = Source::choose(settings.census, &mut probe)?;
+    probe.mark_listening(census::listening_ports()?)?;
+    let attached = probe.attach(settings.hooks);
+    writeln!(out, "\n{:<22} {:<12} TELLS", "HOOK", "MODE")?;
+    for report in probe.hooks() {
+        hook(out, report)?;
+    }
+    attached?;
+    let census = source.take(&mut probe)?;
+    writeln!(out, "{:<22} {:<12} sockets by peer and state ({} now)", "census", source.name(), census.sockets())?;
+    if let Some(why) = &why {
+        writeln!(out, "{:<22} iter: {why}", "")?;
+    }
+    writeln!(out)?;
+    Ok(why.is_none() && probe.hooks().iter().all(|report| report.mode.is_some() && report.refused.is_empty()))
+}
+
+fn hook(out: &mut impl io::Write, report: &HookReport) -> io::Result<()> {
+    let mode = report.mode.map_or("unavailable", tcpwarden::probe::Mode::name);
+    writeln!(out, "{:<22} {mode:<12} {}", report.hook.name, report.hook.tells)?;
+    for (mode, reason) in &report.refused {
+        writeln!(out, "{:<22} {}: {reason}", "", mode.name())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Arguments, and which command they mean.
+
+mod census;
+mod check;
+
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tcpwarden::{
+    config::{CensusMode, HookMode},
+    daemon::{self, Overrides},
+};
+
+/// Watches the TCP sockets of this host, per peer.
+#[derive(Debug, Parser)]
+#[command(name = "tcpwarden", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon; with no file, built-in defaults
+    Run(Run),
+    /// Tell whether the config is right, what this kernel can do, and what will be degraded
+    Check(Check),
+    /// Count all TCP sockets once, per peer and state; needs no daemon
+    Census(Census),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// Configuration file (TOML)
+    #[arg(long = "config.file", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Hooks {
+    /// How to hook the kernel's events
+    #[arg(long, value_name = "MODE")]
+    hooks: Option<HookChoice>,
+}
+
+#[derive(Debug, Args)]
+struct CensusSource {
+    /// How to count the sockets
+    #[arg(long, value_name = "MODE")]
+    census: Option<CensusChoice>,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Address and port to serve on [default: 127.0.0.1:9796]
+    #[arg(long = "web.listen-address", value_name = "ADDR")]
+    listen_address: Option<SocketAddr>,
+    /// Path of the metrics [default: /metrics]
+    #[arg(long = "web.telemetry-path", value_name = "PATH", value_parser = telemetry_path)]
+    telemetry_path: Option<String>,
+    /// Scrapes answered at the same time, 0 for no limit [default: 40]
+    #[arg(long = "web.max-requests", value_name = "N")]
+    max_requests: Option<usize>,
+    #[command(flatten)]
+    hooks: Hooks,
+    #[command(flatten)]
+    census: CensusSource,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    hooks: Hooks,
+    #[command(flatten)]
+    census: CensusSource,
+}
+
+#[derive(Debug, Args)]
+struct Census {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    source: CensusSource,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HookChoice {
+    /// Typed tracepoints, and classic ones where those fail
+    Auto,
+    /// Only typed tracepoints
+    Btf,
+    /// Only classic tracepoints
+    Tracepoint,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CensusChoice {
+    /// The kernel's iterator, and netlink where that fails
+    Auto,
+    /// Only the iterator
+    Iter,
+    /// Only netlink
+    Netlink,
+}
+
+fn telemetry_path(text: &str) -> Result<String, String> {
+    if text.len() > 1 && text.starts_with('/') && !["/healthz", "/readyz"].contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err("must begin with / and be neither /, /healthz nor /readyz; for example /metrics".to_owned())
+    }
+}
+
+impl Hooks {
+    fn mode(&self) -> Option<HookMode> {
+        self.hooks.map(|choice| match choice {
+            HookChoice::Auto => HookMode::Auto,
+            HookChoice::Btf => HookMode::Btf,
+            HookChoice::Tracepoint => HookMode::Tracepoint,
+        })
+    }
+}
+
+impl CensusSource {
+    fn mode(&self) -> Option<CensusMode> {
+        self.census.map(|choice| match choice {
+            CensusChoice::Auto => CensusMode::Auto,
+            CensusChoice::Iter => CensusMode::Iter,
+            CensusChoice::Netlink => CensusMode::Netlink,
+        })
+    }
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// What went wrong, in one line when printed with `{:#}`.
+    pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        init_log();
+        match self.command {
+            Command::Run(run) => {
+                let overrides = Overrides {
+                    config_file: run.config.config_file,
+                    listen_address: run.listen_address,
+                    telemetry_path: run.telemetry_path,
+                    max_requests: run.max_requests,
+                    hooks: run.hooks.mode(),
+                    census: run.census.mode(),
+                };
+                daemon::run(&overrides)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Check(check) => check::execute(&Overrides {
+                config_file: check.config.config_file,
+                hooks: check.hooks.mode(),
+                census: check.census.mode(),
+                ..Overrides::default()
+            }),
+            Command::Census(census) => census::execute(census.source.mode().unwrap_or_default(), census.json),
+        }
+    }
+}
+
+/// Logs to stderr, without time when the journal adds its own.
+fn init_log() {
+    let filter = env_logger::Env::default().default_filter_or("info");
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    env_logger::Builder::from_env(filter)
+        .format(move |out, record| {
+            let level = record.level().as_str().to_lowercase();
+            if under_systemd {
+                // The priority prefix that the journal understands (sd-daemon(3)).
+                let priority = match record.level() {
+                    log::Level::Error => 3,
+                    log::Level::Warn => 4,
+                    log::Level::Info => 6,
+                    log::Level::Debug | log::Level::Trace => 7,
+                };
+                writeln!(out, "<{priority}>{}", record.args())
+            } else {
+                writeln!(out, "{} {level}: {}", out.timestamp_seconds(), record.args())
+            }
+        })
+        .init();
+}

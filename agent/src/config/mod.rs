@@ -1,0 +1,6 @@
+//! Configuration: [`raw`] is what was typed, [`Settings`] what is meant.
+
+pub mod raw;
+mod settings;
+
+pub use settings::{CensusMode, ConfigError, HookMode, Limits, PeerGroup, Settings};

@@ -1,0 +1,171 @@
+//! The loop that joins the rooms: reads the kernel every second, takes a census when it is due, and publishes what the
+//! model makes of it.
+
+mod figures;
+mod lock;
+mod poll;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+};
+
+use self::poll::{Command, Poll};
+use crate::{config::Settings, serve};
+
+/// How long running requests may take after SIGTERM.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What the command line decides beside the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// The file, read again on SIGHUP.
+    pub config_file: Option<PathBuf>,
+    /// `--web.listen-address`
+    pub listen_address: Option<SocketAddr>,
+    /// `--web.telemetry-path`
+    pub telemetry_path: Option<String>,
+    /// `--web.max-requests`; 0 is no limit.
+    pub max_requests: Option<usize>,
+    /// `--hooks`
+    pub hooks: Option<crate::config::HookMode>,
+    /// `--census`
+    pub census: Option<crate::config::CensusMode>,
+}
+
+impl Overrides {
+    /// The settings of the file, with the command line's on top.
+    pub fn settings(&self) -> Result<Settings, crate::config::ConfigError> {
+        let mut settings = Settings::load(self.config_file.as_deref())?;
+        if let Some(listen_address) = self.listen_address {
+            settings.listen_address = listen_address;
+        }
+        if let Some(telemetry_path) = &self.telemetry_path {
+            settings.telemetry_path.clone_from(telemetry_path);
+        }
+        if let Some(max_requests) = self.max_requests {
+            settings.max_requests = (max_requests > 0).then_some(max_requests);
+        }
+        settings.hooks = self.hooks.unwrap_or(settings.hooks);
+        settings.census = self.census.unwrap_or(settings.census);
+        Ok(settings)
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, or a part fails that it cannot do without.
+pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
+    let settings = overrides.settings()?;
+    // Before anything is loaded: the cheap things that can be wrong.
+    let _lock = lock::acquire()?;
+    let listener = TcpListener::bind(settings.listen_address).with_context(|| {
+        let address = settings.listen_address;
+        format!("cannot listen on {address}; choose another with --web.listen-address or [web] listen_address")
+    })?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    // Before loading, so that a signal during it is not lost.
+    let _guard = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+
+    let (publish, snapshots) = watch::channel(None);
+    let poll = Poll::start(&settings, publish)?;
+    let (commands, inbox) = mpsc::channel();
+    let (finished, mut poll_finished) = oneshot::channel();
+    let poller = thread::Builder::new()
+        .name("poll".to_owned())
+        .spawn(move || {
+            let _ = finished.send(poll.run(&inbox));
+        })
+        .context("cannot start the poll thread")?;
+
+    log::info!("serving http://{}{}", settings.listen_address, settings.telemetry_path);
+    let outcome = runtime.block_on(async {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut server = tokio::spawn(serve::serve(
+            listener,
+            settings.telemetry_path.clone(),
+            settings.max_requests,
+            snapshots,
+            async {
+                let _ = stopped.await;
+            },
+        ));
+        let outcome = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                _ = hangup.recv() => reload(overrides, &settings, &commands),
+                result = &mut poll_finished => {
+                    break Err(match result {
+                        Ok(Err(error)) => error,
+                        _ => anyhow!("the poll thread ended"),
+                    });
+                }
+                result = &mut server => {
+                    break Err(match result {
+                        Ok(Err(error)) => anyhow!(error).context("the HTTP server failed"),
+                        _ => anyhow!("the HTTP server ended"),
+                    });
+                }
+            }
+        };
+        let _ = stop.send(());
+        let _ = tokio::time::timeout(GRACE, server).await;
+        outcome
+    });
+    // Dropping the sender ends the poll thread, and with it the probe: every program is detached when it returns. In the
+    // middle of a long walk it would keep us; then the kernel detaches them as the process ends.
+    drop(commands);
+    if outcome.is_ok() {
+        log::info!("stopping");
+        let deadline = std::time::Instant::now() + GRACE;
+        while !poller.is_finished() && std::time::Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Reads the configuration again: all or nothing.
+fn reload(overrides: &Overrides, running: &Settings, commands: &mpsc::Sender<Command>) {
+    let command = match overrides.settings() {
+        Ok(settings) => {
+            let fixed = |s: &Settings| {
+                let mut limits = s.limits;
+                limits.exported_peers = 0;
+                limits.forget_after = Duration::ZERO;
+                (s.listen_address, s.telemetry_path.clone(), s.max_requests, s.hooks, s.census, limits)
+            };
+            if fixed(&settings) == fixed(running) {
+                log::info!("configuration reloaded");
+            } else {
+                log::warn!("configuration reloaded; changes of [web], [probe], census.source and map sizes need a restart");
+            }
+            Command::Reconfigure(Box::new(settings))
+        }
+        Err(error) => {
+            log::error!("the old configuration stays in force: {error}");
+            Command::ReloadFailed
+        }
+    };
+    // The receiver is gone only when the poll thread has ended, which the main loop notices by itself.
+    let _ = commands.send(command);
+}

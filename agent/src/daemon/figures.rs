@@ -1,0 +1,137 @@
+//! Putting what the rooms measured into the shapes that the model's snapshot has.
+
+use std::time::{Duration, SystemTime};
+
+use probe_ebpf::tally::{TALLIES, Tally};
+
+use crate::{
+    census::{self, SocketCounts, Source},
+    host,
+    model::{
+        Accounts, CensusFigures, HostFigures, LostFigures, Overhead, ProbeFigures, QueueFigures, RunFigures,
+        SelfFigures, Tells,
+    },
+    probe::{HOOKS, HookReport, Mode, Probe},
+};
+
+/// What is kept of the last census until the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Census {
+    totals: SocketCounts,
+    figures: CensusFigures,
+}
+
+impl Census {
+    /// `kernel` is the kernel's own count of mini-sockets, read right after the walk.
+    pub fn new(census: &census::Census, kernel: u64, interval: Duration) -> Self {
+        let figures = CensusFigures {
+            cost: census.cost,
+            sockets: census.sockets(),
+            drift: i64::from(census.mini_sockets) - i64::try_from(kernel).unwrap_or(i64::MAX),
+            interval,
+        };
+        Self { totals: census.totals, figures }
+    }
+}
+
+/// Which figures the attached hooks give.
+pub(super) fn tells(hooks: &[HookReport]) -> Tells {
+    let attached = |runs: Tally| hooks.iter().any(|report| report.hook.runs == runs && report.mode.is_some());
+    Tells {
+        retransmits: attached(Tally::RunsRetransmit),
+        synack_retries: attached(Tally::RunsSynack),
+        resets_peer: attached(Tally::RunsReceiveReset),
+        resets_local: attached(Tally::RunsSendReset),
+    }
+}
+
+/// The host's figures now.
+pub(super) fn host(census: &Census) -> anyhow::Result<HostFigures> {
+    let counters = host::Counters::read()?;
+    let queues = host::listen_queues()?;
+    Ok(HostFigures {
+        sockets: census.totals,
+        time_wait_buckets: host::SocketStats::read()?.time_wait_buckets,
+        time_wait_buckets_limit: host::sysctl("net.ipv4.tcp_max_tw_buckets"),
+        time_wait_overflows: counters.time_wait_overflows,
+        listen_queues: queues
+            .into_iter()
+            .map(|host::ListenQueue { port, waiting, limit }| QueueFigures { port, waiting, limit })
+            .collect(),
+        listen_overflows: counters.listen_overflows,
+        listen_drops: counters.listen_drops,
+        syncookies_sent: counters.syncookies_sent,
+        sysctls: host::sysctls(),
+    })
+}
+
+/// What [`itself`] looks at.
+pub(super) struct Agent<'a> {
+    pub probe: &'a Probe,
+    pub source: Source,
+    pub census: &'a Census,
+    pub accounts: &'a Accounts,
+    pub tallies: &'a [u64; TALLIES as usize],
+    /// `None` when the kernel does not let us sample.
+    pub overheads: Option<&'a [Overhead; HOOKS.len()]>,
+    pub closed_tuples: u64,
+    pub config_reloaded: bool,
+    pub started_at: SystemTime,
+}
+
+/// The agent's figures of itself now.
+pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
+    let Agent { probe, source, census, accounts, tallies, overheads, closed_tuples, config_reloaded, started_at } = agent;
+    let usage = host::ProcessUsage::read()?;
+    let since_epoch = started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(SelfFigures {
+        probes: probes(probe, source, tallies, overheads),
+        lost: lost(tallies, closed_tuples),
+        census: census.figures,
+        peers: accounts.len(),
+        peers_evicted: accounts.evicted(),
+        config_last_reload_successful: config_reloaded,
+        cpu_seconds: usage.cpu_seconds,
+        resident_bytes: usage.resident_bytes,
+        open_fds: usage.open_fds,
+        start_time_seconds: since_epoch.as_secs_f64(),
+    })
+}
+
+fn probes(
+    probe: &Probe,
+    source: Source,
+    tallies: &[u64; TALLIES as usize],
+    overheads: Option<&[Overhead; HOOKS.len()]>,
+) -> Vec<ProbeFigures> {
+    let stats = probe.program_stats();
+    let hooks = probe.hooks().iter().enumerate().map(|(index, report)| {
+        let hook = report.hook;
+        let runs = report.mode.map(|_| RunFigures {
+            runs: tallies[hook.runs as usize],
+            seconds: overheads.and_then(|overheads| overheads[index].seconds()),
+            missed: stats.iter().find(|stats| stats.hook == index).and_then(|stats| stats.missed),
+        });
+        let mode = report.mode.map_or("unavailable", Mode::name);
+        ProbeFigures { probe: hook.name, hook: format!("{}:{}", hook.category, hook.name), mode, runs }
+    });
+    let hook = match source {
+        Source::Iter => "iter/tcp",
+        Source::Netlink => "sock_diag",
+    };
+    let census = ProbeFigures { probe: "census", hook: hook.to_owned(), mode: source.name(), runs: None };
+    hooks.chain([census]).collect()
+}
+
+fn lost(tallies: &[u64; TALLIES as usize], closed_tuples: u64) -> Vec<LostFigures> {
+    let tally = |kind: Tally| tallies[kind as usize];
+    // An LRU map does not say what it evicts. What was put in, less what was taken out, less what fits, it evicted at
+    // least; a little more, since each CPU evicts for itself.
+    let kept = tally(Tally::ClosedRemembered).saturating_sub(tally(Tally::ClosedReused));
+    vec![
+        LostFigures { map: "peers", events: tally(Tally::LostPeers) },
+        LostFigures { map: "half_open_peers", events: tally(Tally::LostHalfOpen) },
+        LostFigures { map: "connections", events: tally(Tally::LostConnections) },
+        LostFigures { map: "closed_tuples", events: kept.saturating_sub(closed_tuples) },
+    ]
+}

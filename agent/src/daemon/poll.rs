@@ -1,0 +1,210 @@
+//! The poll thread: owns the kernel side and the accounts.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context as _;
+use aya::sys::{Stats, enable_stats};
+use std::os::fd::OwnedFd;
+use tokio::sync::watch;
+
+use super::figures::{self, Census as LastCensus};
+use crate::{
+    census::{self, Source},
+    config::Settings,
+    host,
+    model::{Accounts, Groups, Overhead, Retention, Snapshot, next_interval},
+    probe::{HOOKS, Probe, capability::Capability},
+    serve::Latest,
+};
+
+/// Time between two readings of the kernel's counters.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Every so many readings, the kernel's run statistics are on from one reading to the next.
+const SAMPLE_EVERY: u64 = 60;
+
+/// What the main thread may ask.
+pub(super) enum Command {
+    Reconfigure(Box<Settings>),
+    ReloadFailed,
+}
+
+/// Everything the loop owns.
+pub(super) struct Poll {
+    probe: Probe,
+    source: Source,
+    accounts: Accounts,
+    overheads: [Overhead; HOOKS.len()],
+    /// `Some` while the kernel's run statistics are on; `Err` once it refused.
+    sampling: Result<Option<OwnedFd>, ()>,
+    census: LastCensus,
+    census_due: Instant,
+    config_reloaded: bool,
+    cpu_budget: f64,
+    interval_range: (Duration, Duration),
+    closed_tuples: u64,
+    publish: watch::Sender<Latest>,
+    started: Instant,
+    started_at: SystemTime,
+    polls: u64,
+}
+
+impl Poll {
+    /// Loads and attaches everything and publishes the first figures; the listeners are marked before the first event,
+    /// and the first census adopts the connections that are older than the agent.
+    pub fn start(settings: &Settings, publish: watch::Sender<Latest>) -> anyhow::Result<Self> {
+        let capability = Capability::detect().context("cannot tell what this kernel can do (/proc)")?;
+        let mut probe = Probe::load(&capability, &settings.limits)?;
+        let (source, why) = Source::choose(settings.census, &mut probe)?;
+        if let Some(why) = why {
+            log::warn!("counting sockets over netlink: {why}");
+        }
+        probe.mark_listening(census::listening_ports()?)?;
+        probe.attach(settings.hooks)?;
+        probe.finish_loading();
+        for report in probe.hooks() {
+            match report.mode {
+                None => log::warn!("{} is not available: {}", report.hook.name, report.reasons()),
+                Some(mode) if report.refused.is_empty() => log::debug!("{}: {}", report.hook.name, mode.name()),
+                Some(mode) => log::warn!("{} is attached as {}: {}", report.hook.name, mode.name(), report.reasons()),
+            }
+        }
+        let now = Instant::now();
+        let mut poll = Self {
+            probe,
+            source,
+            accounts: Accounts::new(groups(settings), retention(settings)),
+            overheads: Default::default(),
+            sampling: Ok(None),
+            census: LastCensus::default(),
+            census_due: now,
+            config_reloaded: true,
+            cpu_budget: settings.cpu_budget,
+            interval_range: settings.census_interval,
+            closed_tuples: u64::from(settings.limits.closed_tuples),
+            publish,
+            started: now,
+            started_at: SystemTime::now(),
+            polls: 0,
+        };
+        poll.poll()?;
+        Ok(poll)
+    }
+
+    /// Polls until the sender of `inbox` is dropped.
+    pub fn run(mut self, inbox: &Receiver<Command>) -> anyhow::Result<()> {
+        let mut next = Instant::now() + PERIOD;
+        loop {
+            match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Command::Reconfigure(settings)) => self.reconfigure(&settings),
+                Ok(Command::ReloadFailed) => self.config_reloaded = false,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.poll()?;
+                    next = (next + PERIOD).max(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, settings: &Settings) {
+        let capacity = self.accounts.retention().capacity;
+        self.accounts.reconfigure(groups(settings), Retention { capacity, ..retention(settings) });
+        self.cpu_budget = settings.cpu_budget;
+        self.interval_range = settings.census_interval;
+        self.config_reloaded = true;
+    }
+
+    fn poll(&mut self) -> anyhow::Result<()> {
+        let now = self.started.elapsed();
+        if Instant::now() >= self.census_due {
+            self.take_census(now)?;
+        }
+        let Self { probe, accounts, .. } = self;
+        probe.for_each_account(|key, account| accounts.read(now, key, &account.counters))?;
+        accounts.rank(now);
+        for (key, seen) in accounts.idle(now) {
+            if probe.remove_idle_account(&key, &seen)? {
+                accounts.forget(&key);
+            }
+        }
+        probe.flush_log();
+        let snapshot = self.snapshot()?;
+        self.sample();
+        self.polls += 1;
+        self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(snapshot))));
+        Ok(())
+    }
+
+    fn take_census(&mut self, now: Duration) -> anyhow::Result<()> {
+        let census = self.source.take(&mut self.probe)?;
+        let kernel = host::SocketStats::read()?.time_wait_buckets;
+        let interval = next_interval(census.cost, self.cpu_budget, self.interval_range);
+        self.census_due = Instant::now() + interval;
+        self.accounts.settle(now, &census.rows);
+        self.census = LastCensus::new(&census, kernel, interval);
+        Ok(())
+    }
+
+    /// Switches the kernel's run statistics on for one period in sixty, and while a program ran that was never sampled.
+    fn sample(&mut self) {
+        let Ok(sampling) = &mut self.sampling else { return };
+        *sampling = None;
+        let unknown = self.overheads.iter().any(|overhead| overhead.seconds().is_none());
+        if unknown || self.polls.is_multiple_of(SAMPLE_EVERY) {
+            match enable_stats(Stats::RunTime) {
+                Ok(on) => *sampling = Some(on),
+                Err(error) => {
+                    log::info!("the cost of our programs is not known (it needs CAP_SYS_ADMIN): {error}");
+                    self.sampling = Err(());
+                }
+            }
+        }
+    }
+
+    fn snapshot(&mut self) -> anyhow::Result<Snapshot> {
+        let tallies = self.probe.tallies()?;
+        for stats in self.probe.program_stats() {
+            let runs = tallies[HOOKS[stats.hook].runs as usize];
+            self.overheads[stats.hook].update(runs, (stats.runs, stats.run_time_ns));
+        }
+        Ok(Snapshot {
+            accounts: self.accounts.export(),
+            tells: figures::tells(self.probe.hooks()),
+            host: figures::host(&self.census)?,
+            itself: figures::itself(figures::Agent {
+                probe: &self.probe,
+                source: self.source,
+                census: &self.census,
+                accounts: &self.accounts,
+                tallies: &tallies,
+                overheads: self.sampling.is_ok().then_some(&self.overheads),
+                closed_tuples: self.closed_tuples,
+                config_reloaded: self.config_reloaded,
+                started_at: self.started_at,
+            })?,
+        })
+    }
+}
+
+fn groups(settings: &Settings) -> Groups {
+    let networks = settings.groups.iter().flat_map(|group| {
+        group.networks.iter().map(|&network| (network, Arc::clone(&group.name)))
+    });
+    Groups::new(networks)
+}
+
+fn retention(settings: &Settings) -> Retention {
+    let limits = &settings.limits;
+    Retention {
+        exported: limits.exported_peers,
+        capacity: limits.peers as usize,
+        forget_after: limits.forget_after,
+    }
+}

@@ -1,0 +1,49 @@
+//! The settings that decide how many connections a host can take and how it lets go of them.
+
+use std::fs;
+
+/// Name and value. Settings that hold two numbers come as two, with `.low` and `.high`.
+type Setting = (&'static str, u64);
+
+const SINGLE: [&str; 13] = [
+    "net.core.netdev_max_backlog",
+    "net.core.somaxconn",
+    "net.ipv4.tcp_abort_on_overflow",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_max_tw_buckets",
+    "net.ipv4.tcp_rfc1337",
+    "net.ipv4.tcp_syn_retries",
+    "net.ipv4.tcp_synack_retries",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_tw_reuse",
+    "net.ipv4.tcp_retries2",
+];
+
+/// Reads every setting that this namespace has; `netdev_max_backlog`, for one, exists only on the host itself.
+#[must_use]
+pub fn read() -> Vec<Setting> {
+    let mut settings: Vec<Setting> = SINGLE.into_iter().filter_map(|name| Some((name, value(name)?))).collect();
+    if let Some((low, high)) = port_range() {
+        settings.push(("net.ipv4.ip_local_port_range.low", low));
+        settings.push(("net.ipv4.ip_local_port_range.high", high));
+    }
+    settings
+}
+
+/// One setting that holds a single number.
+#[must_use]
+pub fn value(name: &str) -> Option<u64> {
+    text(name)?.trim().parse().ok()
+}
+
+fn port_range() -> Option<(u64, u64)> {
+    let text = text("net.ipv4.ip_local_port_range")?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn text(name: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()
+}

@@ -1,0 +1,15 @@
+//! tcpwarden watches the TCP sockets of a host through eBPF and keeps one account per peer.
+//!
+//! Each module is a room of the house described in `ARCHITECTURE.md`; data flows from `probe`, `census` and `host` into
+//! the pure `model`, and out through `serve`. `daemon` joins the rooms.
+
+#![deny(missing_docs)]
+
+pub mod census;
+pub mod config;
+pub mod daemon;
+pub mod host;
+pub mod model;
+pub mod probe;
+pub mod serve;
+pub mod sock_diag;

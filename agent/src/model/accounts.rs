@@ -1,0 +1,470 @@
+//! The accounts: what the kernel counts per address, summed per peer, and who of them is shown.
+//!
+//! The kernel's counters are read again and again; what is new since the last reading is booked to the peer's account
+//! while it is shown, and to everyone else's while it is not. So every event is in exactly one series, series never go
+//! backwards while they exist, and an account that comes or goes makes no jump in the rest.
+
+use std::{collections::HashMap, time::Duration};
+
+use bytemuck::Zeroable as _;
+use probe_ebpf::{
+    account::{AccountKey, COUNTER_WORDS, Counters, PeerKey},
+    sweep::STATES,
+};
+
+use super::{
+    export::{self, Candidate},
+    peer::{AccountId, Direction, Groups, Peer},
+    snapshot::ExportedAccount,
+};
+
+/// Half of a peer's recent connections are forgotten in this time when it is weighed.
+const RECENT_HALF_LIFE: Duration = Duration::from_mins(1);
+
+/// Above this share of the kernel's room for accounts, idle ones are forgotten before their time.
+const CROWDED: f64 = 0.9;
+
+/// How much is kept and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Accounts with series of their own, configured groups not counted.
+    pub exported: usize,
+    /// Room for accounts in the kernel.
+    pub capacity: usize,
+    /// An account without sockets and events is forgotten after this time.
+    pub forget_after: Duration,
+}
+
+/// All accounts.
+#[derive(Debug)]
+pub struct Accounts {
+    groups: Groups,
+    retention: Retention,
+    rows: HashMap<AccountKey, Row>,
+    accounts: HashMap<AccountId, Account>,
+    /// Everyone without series of their own, by direction.
+    others: [Totals; 2],
+    evicted: u64,
+    updated_at: Duration,
+}
+
+/// What was last read from the kernel for one of its accounts.
+#[derive(Debug)]
+struct Row {
+    last: Counters,
+    account: AccountId,
+    /// When it last had a socket or an event.
+    active_at: Duration,
+}
+
+/// One peer's account: one row, or those of a group.
+#[derive(Debug)]
+struct Account {
+    totals: Totals,
+    rows: usize,
+    shown: bool,
+    /// Connections of late, decaying.
+    recent: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Totals {
+    counters: Counters,
+    sockets: [u32; STATES],
+}
+
+impl Totals {
+    const fn new(counters: Counters) -> Self {
+        Self { counters, sockets: [0; STATES] }
+    }
+
+    fn add_sockets(&mut self, sockets: &[u32; STATES]) {
+        for (sum, count) in self.sockets.iter_mut().zip(sockets) {
+            *sum += count;
+        }
+    }
+
+    fn add_counters(&mut self, delta: &Counters) {
+        let sums: &mut [u64; COUNTER_WORDS] = bytemuck::cast_mut(&mut self.counters);
+        let delta: &[u64; COUNTER_WORDS] = bytemuck::cast_ref(delta);
+        for (sum, new) in sums.iter_mut().zip(delta) {
+            *sum += new;
+        }
+    }
+}
+
+impl Accounts {
+    /// No account yet.
+    #[must_use]
+    pub fn new(groups: Groups, retention: Retention) -> Self {
+        Self {
+            groups,
+            retention,
+            rows: HashMap::new(),
+            accounts: HashMap::new(),
+            others: [Totals::new(Counters::zeroed()); 2],
+            evicted: 0,
+            updated_at: Duration::ZERO,
+        }
+    }
+
+    /// Books what one of the kernel's accounts holds. `now` is any clock that never goes back.
+    pub fn read(&mut self, now: Duration, key: AccountKey, counters: &Counters) {
+        let Self { groups, retention, rows, accounts, others, .. } = self;
+        let row = rows.entry(key).or_insert_with(|| {
+            let id = groups.account_of(&key.peer);
+            if !key.peer.is_overflow() {
+                open_account(accounts, retention.exported, &id);
+            }
+            Row { last: Counters::zeroed(), account: id, active_at: now }
+        });
+        let delta = difference(counters, &row.last);
+        row.last = *counters;
+        if delta == Counters::zeroed() {
+            return;
+        }
+        row.active_at = now;
+        match accounts.get_mut(&row.account) {
+            Some(account) => {
+                account.recent += (delta.connections + delta.syn_retries) as f64;
+                let totals = if account.shown { &mut account.totals } else { &mut others[row.account.direction as usize] };
+                totals.add_counters(&delta);
+            }
+            None => others[row.account.direction as usize].add_counters(&delta),
+        }
+    }
+
+    /// Replaces everyone's sockets by those of a census.
+    pub fn settle(&mut self, now: Duration, census: &[(PeerKey, [u32; STATES])]) {
+        let Self { groups, retention, rows, accounts, others, .. } = self;
+        for totals in accounts.values_mut().map(|account| &mut account.totals).chain(others.iter_mut()) {
+            totals.sockets = [0; STATES];
+        }
+        for (peer, sockets) in census {
+            let id = groups.account_of(peer);
+            if peer.is_overflow() {
+                others[id.direction as usize].add_sockets(sockets);
+                continue;
+            }
+            // Sockets make a row, so that a peer that only holds some is remembered and forgotten like any other.
+            let key = AccountKey { peer: *peer, half_open: false };
+            let row = rows.entry(key).or_insert_with(|| {
+                open_account(accounts, retention.exported, &id);
+                Row { last: Counters::zeroed(), account: id, active_at: now }
+            });
+            row.active_at = now;
+            if let Some(account) = accounts.get_mut(&row.account) {
+                account.totals.add_sockets(sockets);
+            }
+        }
+    }
+
+    /// Decides anew who is shown. To be called once all of a reading is booked.
+    pub fn rank(&mut self, now: Duration) {
+        let elapsed = now.saturating_sub(self.updated_at);
+        self.updated_at = now;
+        let decay = 0.5_f64.powf(elapsed.as_secs_f64() / RECENT_HALF_LIFE.as_secs_f64());
+        let mut candidates = Vec::with_capacity(self.accounts.len());
+        for (id, account) in &mut self.accounts {
+            account.recent *= decay;
+            if !matches!(id.peer, Peer::Group(_)) {
+                let sockets: u32 = account.totals.sockets.iter().sum();
+                let weight = account.recent + f64::from(sockets);
+                candidates.push(Candidate { id: id.clone(), weight, shown: account.shown });
+            }
+        }
+        export::choose(&mut candidates, self.retention.exported);
+        for (place, candidate) in candidates.iter().enumerate() {
+            if let Some(account) = self.accounts.get_mut(&candidate.id) {
+                account.shown = place < self.retention.exported;
+            }
+        }
+    }
+
+    /// Kernel accounts that have been idle long enough to be removed, with the counters that were booked; when the
+    /// kernel's room gets scarce, the longest idle ones of those without sockets, whatever their time.
+    #[must_use]
+    pub fn idle(&self, now: Duration) -> Vec<(AccountKey, Counters)> {
+        let Retention { capacity, forget_after, .. } = self.retention;
+        let mut idle: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|(key, row)| !key.peer.is_overflow() && row.active_at < now)
+            .map(|(key, row)| (now.saturating_sub(row.active_at), *key, row.last))
+            .collect();
+        idle.sort_unstable_by_key(|&(idle_for, key, _)| (std::cmp::Reverse(idle_for), key));
+        let room = (capacity as f64 * CROWDED) as usize;
+        let excess = self.rows.len().saturating_sub(room);
+        idle.into_iter()
+            .enumerate()
+            .filter(|&(place, (idle_for, ..))| idle_for >= forget_after || place < excess)
+            .map(|(_, (_, key, counters))| (key, counters))
+            .collect()
+    }
+
+    /// Forgets an account that was removed from the kernel. Its series goes, unless others of its group remain.
+    pub fn forget(&mut self, key: &AccountKey) {
+        let Some(row) = self.rows.remove(key) else { return };
+        self.evicted += 1;
+        close_account(&mut self.accounts, &row.account);
+    }
+
+    /// Puts other groups and limits in force. Accounts that stay the same keep their figures.
+    pub fn reconfigure(&mut self, groups: Groups, retention: Retention) {
+        let Self { rows, accounts, .. } = self;
+        for (key, row) in rows.iter_mut().filter(|(key, _)| !key.peer.is_overflow()) {
+            let id = groups.account_of(&key.peer);
+            if id != row.account {
+                open_account(accounts, retention.exported, &id);
+                close_account(accounts, &row.account);
+                row.account = id;
+            }
+        }
+        self.groups = groups;
+        self.retention = retention;
+    }
+
+    /// How much is kept and shown.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    /// Number of accounts known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Whether no account is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// Number of kernel accounts forgotten so far.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// What is to be shown, by peer, port and direction; last the two of everyone else.
+    #[must_use]
+    pub fn export(&self) -> Vec<ExportedAccount> {
+        let mut others = self.others;
+        let mut shown: Vec<(&AccountId, &Totals)> = Vec::with_capacity(self.retention.exported);
+        for (id, account) in &self.accounts {
+            if account.shown {
+                shown.push((id, &account.totals));
+            } else {
+                others[id.direction as usize].add_sockets(&account.totals.sockets);
+            }
+        }
+        shown.sort_unstable_by_key(|&(id, _)| id);
+        let own = shown.into_iter().map(|(id, totals)| ExportedAccount {
+            who: Some((id.peer.clone(), id.port)),
+            direction: id.direction,
+            counters: totals.counters,
+            sockets: totals.sockets,
+        });
+        let rest = Direction::ALL.into_iter().map(|direction| {
+            let Totals { counters, sockets } = others[direction as usize];
+            ExportedAccount { who: None, direction, counters, sockets }
+        });
+        own.chain(rest).collect()
+    }
+}
+
+/// Adds a row to an account, creating it if need be; while there are places, with its own series from the first event.
+fn open_account(accounts: &mut HashMap<AccountId, Account>, places: usize, id: &AccountId) {
+    let shown = matches!(id.peer, Peer::Group(_)) || accounts.len() < places;
+    let account = accounts.entry(id.clone()).or_insert_with(|| Account {
+        totals: Totals::new(Counters::zeroed()),
+        rows: 0,
+        shown,
+        recent: 0.0,
+    });
+    account.rows += 1;
+}
+
+/// Takes a row from an account, and the account away with its last one.
+fn close_account(accounts: &mut HashMap<AccountId, Account>, id: &AccountId) {
+    if let Some(account) = accounts.get_mut(id) {
+        account.rows -= 1;
+        if account.rows == 0 {
+            accounts.remove(id);
+        }
+    }
+}
+
+/// What was counted since `before`. A counter that went back was begun anew: then all of it is new.
+fn difference(now: &Counters, before: &Counters) -> Counters {
+    let words: &[u64; COUNTER_WORDS] = bytemuck::cast_ref(now);
+    let old: &[u64; COUNTER_WORDS] = bytemuck::cast_ref(before);
+    if words.iter().zip(old).any(|(new, old)| new < old) {
+        return *now;
+    }
+    let mut delta = *now;
+    let sums: &mut [u64; COUNTER_WORDS] = bytemuck::cast_mut(&mut delta);
+    for (sum, old) in sums.iter_mut().zip(old) {
+        *sum -= old;
+    }
+    delta
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use probe_ebpf::{account::INBOUND, sweep::state};
+    use proptest::prelude::*;
+
+    const RETENTION: Retention = Retention { exported: 2, capacity: 100, forget_after: Duration::from_mins(10) };
+
+    fn key(host: u8) -> AccountKey {
+        AccountKey { peer: PeerKey::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)), 443, INBOUND), half_open: false }
+    }
+
+    fn connections(count: u64) -> Counters {
+        Counters { connections: count, ..Counters::zeroed() }
+    }
+
+    fn time_wait(count: u32) -> [u32; STATES] {
+        let mut sockets = [0; STATES];
+        sockets[state::TIME_WAIT as usize] = count;
+        sockets
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// `(peer, connections)` of each inbound series.
+    fn shown(accounts: &Accounts) -> Vec<(String, u64)> {
+        let name = |account: &ExportedAccount| account.who.as_ref().map_or("other".to_owned(), |(peer, _)| peer.to_string());
+        let all = accounts.export();
+        let inbound = all.iter().filter(|account| account.direction == Direction::Inbound);
+        inbound.map(|account| (name(account), account.counters.connections)).collect()
+    }
+
+    #[test]
+    fn repeated_readings_of_the_same_figures_book_nothing() {
+        let mut accounts = Accounts::new(Groups::default(), RETENTION);
+        for second in 1..4 {
+            accounts.read(at(second), key(1), &connections(7));
+            accounts.rank(at(second));
+        }
+        assert_eq!(shown(&accounts), [("192.0.2.1".to_owned(), 7), ("other".to_owned(), 0)]);
+    }
+
+    #[test]
+    fn who_has_no_place_counts_in_other_from_then_on_only() {
+        let mut accounts = Accounts::new(Groups::default(), RETENTION);
+        for (host, count) in [(1, 100), (2, 90), (3, 5)] {
+            accounts.read(at(1), key(host), &connections(count));
+        }
+        accounts.rank(at(1));
+        assert_eq!(shown(&accounts).last(), Some(&("other".to_owned(), 5)));
+        // The third grows heaviest; its past stays where it was booked, so no series jumps.
+        accounts.read(at(2), key(3), &connections(1_005));
+        accounts.rank(at(2));
+        assert_eq!(shown(&accounts).last(), Some(&("other".to_owned(), 1_005)));
+        accounts.read(at(3), key(3), &connections(1_010));
+        accounts.rank(at(3));
+        assert!(shown(&accounts).contains(&("192.0.2.3".to_owned(), 5)));
+        assert_eq!(shown(&accounts).last(), Some(&("other".to_owned(), 1_005)));
+    }
+
+    #[test]
+    fn a_census_replaces_the_sockets_and_the_hidden_ones_sum_in_other() {
+        let mut accounts = Accounts::new(Groups::default(), RETENTION);
+        let rows = |counts: [u32; 3]| (1..).zip(counts).map(|(host, count)| (key(host).peer, time_wait(count))).collect::<Vec<_>>();
+        accounts.settle(at(1), &rows([10, 20, 30]));
+        accounts.rank(at(1));
+        let time_waits = |accounts: &Accounts| {
+            let all = accounts.export();
+            let inbound = all.iter().filter(|account| account.direction == Direction::Inbound);
+            inbound.map(|account| account.sockets[state::TIME_WAIT as usize]).collect::<Vec<_>>()
+        };
+        assert_eq!(time_waits(&accounts), [20, 30, 10]);
+        accounts.settle(at(2), &rows([1, 2, 3]));
+        assert_eq!(time_waits(&accounts), [2, 3, 1]);
+    }
+
+    #[test]
+    fn a_group_is_one_account_and_always_shown() {
+        let groups = Groups::new([("192.0.2.0/28".parse().expect("a network"), "gateways".into())]);
+        let mut accounts = Accounts::new(groups, Retention { exported: 0, ..RETENTION });
+        for host in [1, 2, 200] {
+            accounts.read(at(1), key(host), &connections(10));
+        }
+        accounts.rank(at(1));
+        assert_eq!(shown(&accounts), [("gateways".to_owned(), 20), ("other".to_owned(), 10)]);
+    }
+
+    #[test]
+    fn idle_accounts_are_offered_for_removal_and_then_forgotten() {
+        let mut accounts = Accounts::new(Groups::default(), RETENTION);
+        accounts.read(at(1), key(1), &connections(1));
+        accounts.read(at(1), key(2), &connections(1));
+        accounts.settle(at(500), &[(key(2).peer, time_wait(1))]);
+        assert_eq!(accounts.idle(at(600)), []);
+        assert_eq!(accounts.idle(at(601)), [(key(1), connections(1))]);
+        accounts.forget(&key(1));
+        assert_eq!((accounts.len(), accounts.evicted()), (1, 1));
+        // It comes back with counters that begin at zero.
+        accounts.read(at(700), key(1), &connections(2));
+        accounts.rank(at(700));
+        assert!(shown(&accounts).contains(&("192.0.2.1".to_owned(), 2)));
+    }
+
+    #[test]
+    fn when_the_room_gets_scarce_the_longest_idle_go_first() {
+        let mut accounts = Accounts::new(Groups::default(), Retention { capacity: 10, ..RETENTION });
+        for host in 1..=10 {
+            accounts.read(at(u64::from(host)), key(host), &connections(1));
+        }
+        assert_eq!(accounts.idle(at(11)), [(key(1), connections(1))]);
+    }
+
+    #[test]
+    fn regrouping_moves_rows_without_counting_anything_twice() {
+        let mut accounts = Accounts::new(Groups::default(), RETENTION);
+        accounts.read(at(1), key(1), &connections(10));
+        let groups = Groups::new([("192.0.2.1/32".parse().expect("a network"), "gateway".into())]);
+        accounts.reconfigure(groups, RETENTION);
+        accounts.read(at(2), key(1), &connections(13));
+        assert_eq!(shown(&accounts), [("gateway".to_owned(), 3), ("other".to_owned(), 0)]);
+    }
+
+    #[test]
+    fn what_the_kernel_had_no_room_for_is_in_other() {
+        let mut accounts = Accounts::new(Groups::default(), RETENTION);
+        let overflow = AccountKey { peer: PeerKey::overflow(INBOUND), half_open: false };
+        accounts.read(at(1), overflow, &connections(4));
+        assert_eq!(shown(&accounts), [("other".to_owned(), 4)]);
+        assert_eq!((accounts.len(), accounts.idle(at(9_999)).len()), (0, 0));
+    }
+
+    proptest! {
+        /// Whoever comes, goes or changes places: every event is in exactly one series, and none goes back.
+        #[test]
+        fn events_are_conserved(steps in prop::collection::vec((1_u8..12, 0_u64..50), 1..80)) {
+            let mut accounts = Accounts::new(Groups::default(), Retention { exported: 3, ..RETENTION });
+            let mut kernel: HashMap<u8, u64> = HashMap::new();
+            let mut ever: HashMap<String, u64> = HashMap::new();
+            for (second, &(host, new)) in (1..).zip(&steps) {
+                let total = kernel.entry(host).or_default();
+                *total += new;
+                accounts.read(at(second), key(host), &connections(*total));
+                accounts.rank(at(second));
+                for (peer, count) in shown(&accounts) {
+                    let before = ever.insert(peer, count).unwrap_or_default();
+                    prop_assert!(count >= before);
+                }
+            }
+            prop_assert_eq!(ever.values().sum::<u64>(), kernel.values().sum::<u64>());
+        }
+    }
+}

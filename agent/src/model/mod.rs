@@ -1,0 +1,17 @@
+//! What the figures mean. Pure: values and a time go in, values come out; no I/O, no clock.
+
+mod accounts;
+mod export;
+mod overhead;
+mod pacing;
+mod peer;
+mod snapshot;
+
+pub use accounts::{Accounts, Retention};
+pub use overhead::Overhead;
+pub use pacing::next_interval;
+pub use peer::{AccountId, Direction, Groups, Peer};
+pub use snapshot::{
+    CensusFigures, ExportedAccount, HostFigures, LostFigures, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot,
+    Tells,
+};

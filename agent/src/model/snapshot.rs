@@ -1,0 +1,152 @@
+//! The figures at one moment, as the ways out show them.
+
+use std::time::Duration;
+
+use probe_ebpf::{account::Counters, sweep::STATES};
+
+use super::peer::{Direction, Peer};
+
+/// Everything there is to show.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Accounts with series of their own, by peer, port and direction; last the two of everyone else.
+    pub accounts: Vec<ExportedAccount>,
+    /// What the attached hooks can tell.
+    pub tells: Tells,
+    /// The host.
+    pub host: HostFigures,
+    /// The agent.
+    pub itself: SelfFigures,
+}
+
+/// One account.
+#[derive(Clone, Debug)]
+pub struct ExportedAccount {
+    /// Who and which service port; `None` is everyone else.
+    pub who: Option<(Peer, u16)>,
+    /// Who called.
+    pub direction: Direction,
+    /// What only grows.
+    pub counters: Counters,
+    /// Sockets by state as of the last census.
+    pub sockets: [u32; STATES],
+}
+
+/// Which figures this kernel lets us know; what it does not is left out, not shown as 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not a state")]
+pub struct Tells {
+    /// `tcp_retransmit_skb` is attached.
+    pub retransmits: bool,
+    /// `tcp_retransmit_synack` is attached.
+    pub synack_retries: bool,
+    /// `tcp_receive_reset` is attached.
+    pub resets_peer: bool,
+    /// `tcp_send_reset` is attached.
+    pub resets_local: bool,
+}
+
+/// The host's own figures.
+#[derive(Clone, Debug, Default)]
+pub struct HostFigures {
+    /// All sockets by state, mini-sockets by their sub-state.
+    pub sockets: [u32; STATES],
+    /// Mini-sockets of both sub-states, by the kernel's own count.
+    pub time_wait_buckets: u64,
+    /// What that count may reach.
+    pub time_wait_buckets_limit: Option<u64>,
+    /// Connections that got no TIME_WAIT because of it.
+    pub time_wait_overflows: u64,
+    /// Accept queues.
+    pub listen_queues: Vec<QueueFigures>,
+    /// The accept queue was full.
+    pub listen_overflows: u64,
+    /// Dropped by a listener for whatever reason.
+    pub listen_drops: u64,
+    /// SYN cookies sent.
+    pub syncookies_sent: u64,
+    /// Name and value of the settings that matter.
+    pub sysctls: Vec<(&'static str, u64)>,
+}
+
+/// The accept queue of one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFigures {
+    /// The port.
+    pub port: u16,
+    /// Connections waiting.
+    pub waiting: u64,
+    /// How many may wait.
+    pub limit: u64,
+}
+
+/// The agent's figures of itself.
+#[derive(Clone, Debug, Default)]
+pub struct SelfFigures {
+    /// One per hook, and one for the census.
+    pub probes: Vec<ProbeFigures>,
+    /// Events that found no room, per map.
+    pub lost: Vec<LostFigures>,
+    /// The last census.
+    pub census: CensusFigures,
+    /// Peers known, each counted per port and direction.
+    pub peers: usize,
+    /// Accounts forgotten because they were idle.
+    pub peers_evicted: u64,
+    /// Whether the configuration in force is the one last given.
+    pub config_last_reload_successful: bool,
+    /// User and system time of the agent.
+    pub cpu_seconds: f64,
+    /// Its resident memory.
+    pub resident_bytes: u64,
+    /// Its open file descriptors.
+    pub open_fds: u64,
+    /// When it started, in seconds since the epoch.
+    pub start_time_seconds: f64,
+}
+
+/// One program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeFigures {
+    /// Its name in labels.
+    pub probe: &'static str,
+    /// Where it is attached.
+    pub hook: String,
+    /// How; `unavailable` is not at all.
+    pub mode: &'static str,
+    /// What it ran; `None` where nothing is attached.
+    pub runs: Option<RunFigures>,
+}
+
+/// Runs of one program.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RunFigures {
+    /// Times it ran.
+    pub runs: u64,
+    /// Seconds it took, estimated; `None` where the kernel does not let us sample.
+    pub seconds: Option<f64>,
+    /// Runs the kernel left out; `None` where it does not say.
+    pub missed: Option<u64>,
+}
+
+/// Events that found no room in a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostFigures {
+    /// The map.
+    pub map: &'static str,
+    /// How many so far.
+    pub events: u64,
+}
+
+/// The last census.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CensusFigures {
+    /// CPU time it took.
+    pub cost: Duration,
+    /// Sockets walked.
+    pub sockets: u64,
+    /// Mini-sockets it found, less the kernel's own count.
+    pub drift: i64,
+    /// Time until the next one.
+    pub interval: Duration,
+}

@@ -1,0 +1,297 @@
+//! Loading the kernel side and keeping it.
+
+use std::{io, path::Path};
+
+use anyhow::Context as _;
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    programs::{Iter, ProgramError},
+};
+use aya_log::EbpfLogger;
+use probe_ebpf::{
+    account::{Account, AccountKey, Counters, INBOUND, OUTBOUND, PeerKey},
+    connection::LISTENING,
+    fields::FIELDS,
+    sweep::{STATES, Sweep},
+    tally::TALLIES,
+};
+use thiserror::Error;
+
+use super::{
+    accounts::AccountReader,
+    capability::{Capability, KERNEL_BTF, own_netns},
+    format::Records,
+    hooks::{self, HOOKS, HookReport, Obstacles},
+    offsets::Offsets,
+    stats::{self, ProgramStats},
+};
+use crate::config::{HookMode, Limits};
+
+/// The compiled programs (build.rs).
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe"));
+
+/// Why the kernel side cannot be used.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// The process may not use eBPF.
+    #[error("missing right {}: run as root, or grant it (systemd: AmbientCapabilities=CAP_BPF CAP_PERFMON)", .0.join(" and "))]
+    MissingRights(Vec<&'static str>),
+    /// The kernel has no `bpf()` system call, or forbids it.
+    #[error("this kernel offers no eBPF (bpf(): {0}): it needs CONFIG_BPF_SYSCALL=y and no filter in the way")]
+    NoBpf(io::Error),
+    /// The hook without which there is nothing to count cannot be attached.
+    #[error("cannot attach to {hook}: {reason}; `tcpwarden check` shows what this kernel allows")]
+    NoHook {
+        /// The hook.
+        hook: &'static str,
+        /// Why, each way it was tried.
+        reason: String,
+    },
+    /// Anything else, with its context.
+    #[error("{0:#}")]
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for ProbeError {
+    fn from(error: anyhow::Error) -> Self {
+        // ENOSYS can surface from any of the loader's steps; wherever it does, it means the same.
+        let no_bpf = error.chain().find_map(|cause| {
+            let io_error = cause.downcast_ref::<io::Error>()?;
+            (io_error.raw_os_error() == Some(libc::ENOSYS)).then(|| io::Error::from_raw_os_error(libc::ENOSYS))
+        });
+        match no_bpf {
+            Some(io_error) => Self::NoBpf(io_error),
+            None => Self::Other(error),
+        }
+    }
+}
+
+/// The loaded kernel side.
+pub struct Probe {
+    ebpf: Ebpf,
+    btf: Option<Btf>,
+    obstacles: Obstacles,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    accounts: AccountReader,
+    half_open: AccountReader,
+    hooks: Vec<HookReport>,
+}
+
+impl Probe {
+    /// Creates the maps and fills in the constants. Nothing is attached yet.
+    pub fn load(capability: &Capability, limits: &Limits) -> Result<Self, ProbeError> {
+        if !capability.missing_rights.is_empty() {
+            return Err(ProbeError::MissingRights(capability.missing_rights.clone()));
+        }
+        let (offsets, no_btf) = match capability.btf.then(Offsets::read) {
+            Some(Ok(offsets)) => (offsets, None),
+            Some(Err(error)) => (Offsets::unknown(), Some(format!("{error:#}"))),
+            None => (Offsets::unknown(), Some(format!("this kernel publishes no types ({KERNEL_BTF}; CONFIG_DEBUG_INFO_BTF)"))),
+        };
+        let (records, no_tracepoint) = records(capability.tracefs.as_deref(), capability.perf_events);
+        let btf = match &no_btf {
+            None => Some(Btf::from_sys_fs().context("cannot parse the kernel's types")?),
+            Some(_) => None,
+        };
+        let netns = own_netns().context("cannot tell our network namespace (/proc/self/ns/net)")?;
+        let mut ebpf = Self::create(&offsets, &records, netns, limits, btf.as_ref())
+            .context("cannot create the eBPF maps")?;
+
+        // Without CAP_SYS_ADMIN the logger may not look its own programs up; then the kernel side stays silent.
+        let logger = EbpfLogger::init(&mut ebpf)
+            .inspect_err(|error| log::debug!("the kernel side's own messages are not read: {error}"))
+            .ok();
+        let mut accounts = AccountReader::new(take(&mut ebpf, "PEERS")?)?;
+        for direction in [INBOUND, OUTBOUND] {
+            accounts.create(&PeerKey::overflow(direction)).context("cannot create the overflow accounts")?;
+        }
+        let half_open = AccountReader::new(take(&mut ebpf, "HALF_OPEN")?)?;
+        let obstacles = Obstacles { btf: no_btf, tracepoint: no_tracepoint };
+        Ok(Self { ebpf, btf, obstacles, logger, accounts, half_open, hooks: Vec::new() })
+    }
+
+    fn create(offsets: &Offsets, records: &Records, netns: u32, limits: &Limits, btf: Option<&Btf>) -> Result<Ebpf, EbpfError> {
+        let has_error = u32::from(offsets.retransmit_has_error);
+        let mut loader = EbpfLoader::new();
+        loader.btf(btf);
+        for (field, offset) in FIELDS.iter().zip(&offsets.fields) {
+            loader.override_global(field.name, offset, true);
+        }
+        loader
+            .override_global("NETNS", &netns, true)
+            .override_global("RETRANSMIT_HAS_ERROR", &has_error, true)
+            .override_global("RECORD_STATE", &records.state, true)
+            .override_global("RECORD_RETRANSMIT", &records.retransmit, true)
+            .override_global("RECORD_SYNACK", &records.synack, true)
+            .override_global("RECORD_RECEIVE_RESET", &records.receive_reset, true)
+            .override_global("RECORD_SEND_RESET", &records.send_reset, true)
+            .override_global("RECORD_EXTRAS", &records.extras, true)
+            .map_max_entries("PEERS", limits.peers)
+            .map_max_entries("HALF_OPEN", limits.half_open_peers)
+            .map_max_entries("CONNECTIONS", limits.connections)
+            .map_max_entries("CLOSED", limits.closed_tuples)
+            .load(OBJECT)
+    }
+
+    /// Attaches every hook in the best way `wanted` allows; fails only when the indispensable one fails.
+    pub fn attach(&mut self, wanted: HookMode) -> Result<(), ProbeError> {
+        self.hooks = HOOKS
+            .iter()
+            .map(|&hook| hooks::attach(&mut self.ebpf, self.btf.as_ref(), hook, wanted, &self.obstacles))
+            .collect();
+        match self.hooks.first() {
+            Some(first) if first.mode.is_none() => {
+                Err(ProbeError::NoHook { hook: first.hook.name, reason: first.reasons() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What became of each hook.
+    #[must_use]
+    pub fn hooks(&self) -> &[HookReport] {
+        &self.hooks
+    }
+
+    /// Loads the census iterator; the reason when this kernel has none.
+    pub fn load_census(&mut self) -> Result<(), String> {
+        let Some(btf) = &self.btf else {
+            return Err(self.obstacles.btf.clone().unwrap_or_default());
+        };
+        let load = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
+            let program = ebpf.program_mut("census").ok_or(ProgramError::NotLoaded)?;
+            let program: &mut Iter = program.try_into()?;
+            program.load("tcp", btf)
+        };
+        load(&mut self.ebpf).map_err(|error| hooks::one_line(&error))
+    }
+
+    /// Forgets the kernel's types, which only loading needs: they are most of the agent's memory until then.
+    pub fn finish_loading(&mut self) {
+        self.btf = None;
+        // SAFETY: malloc_trim only returns free pages to the kernel; it has no precondition.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+
+    /// Walks all TCP sockets of this namespace once with the iterator loaded by [`Self::load_census`]; afterwards the
+    /// accounts whose `generation` equals the returned one hold their sockets.
+    pub fn sweep(&mut self) -> anyhow::Result<Sweep> {
+        let mut sweep: Array<_, Sweep> = typed_array(&mut self.ebpf, "SWEEP")?;
+        let generation = sweep.get(&0, 0)?.generation.wrapping_add(1);
+        sweep.set(0, Sweep { generation, mini_sockets: 0, sockets: [0; STATES] }, 0)?;
+
+        let program = self.ebpf.program_mut("census").context("the census program is missing")?;
+        let program: &mut Iter = program.try_into()?;
+        let link = program.attach()?;
+        let file = program.take_link(link)?.into_file()?;
+        walk(file).context("cannot walk the sockets")?;
+
+        let sweep: Array<_, Sweep> = typed_array(&mut self.ebpf, "SWEEP")?;
+        Ok(sweep.get(&0, 0)?)
+    }
+
+    /// Hands every account to `each`, those of half-open peers last.
+    pub fn for_each_account(&mut self, mut each: impl FnMut(AccountKey, &Account)) -> anyhow::Result<()> {
+        self.accounts
+            .for_each(|&peer, account| each(AccountKey { peer, half_open: false }, account))
+            .context("cannot read the accounts")?;
+        self.half_open
+            .for_each(|&peer, account| each(AccountKey { peer, half_open: true }, account))
+            .context("cannot read the accounts of half-open peers")
+    }
+
+    /// Removes an account, unless it moved since its counters were `seen`. Returns whether it is gone.
+    pub fn remove_idle_account(&mut self, key: &AccountKey, seen: &Counters) -> anyhow::Result<bool> {
+        let map = if key.half_open { &mut self.half_open } else { &mut self.accounts };
+        Ok(map.remove_idle(&key.peer, seen)?)
+    }
+
+    /// The kernel side's counters of itself, summed over the CPUs.
+    pub fn tallies(&mut self) -> anyhow::Result<[u64; TALLIES as usize]> {
+        let map = self.ebpf.map("TALLIES").context("the map TALLIES is missing")?;
+        let tallies: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        let mut sums = [0; TALLIES as usize];
+        for (index, sum) in (0..).zip(&mut sums) {
+            *sum = tallies.get(&index, 0)?.iter().sum();
+        }
+        Ok(sums)
+    }
+
+    /// Marks the ports that are being listened on; without it the first events of old connections would be taken for
+    /// outbound.
+    pub fn mark_listening(&mut self, ports: impl IntoIterator<Item = u16>) -> anyhow::Result<()> {
+        let mut marks: Array<_, u64> = typed_array(&mut self.ebpf, "PORTS")?;
+        for port in ports {
+            marks.set(u32::from(port), LISTENING, 0)?;
+        }
+        Ok(())
+    }
+
+    /// What the kernel side knows of a local port: [`LISTENING`], or when it last was a service (monotonic ns, 0 never).
+    pub fn port_mark(&self, port: u16) -> anyhow::Result<u64> {
+        let marks: Array<_, u64> = Array::try_from(self.ebpf.map("PORTS").context("the map PORTS is missing")?)?;
+        Ok(marks.get(&u32::from(port), 0)?)
+    }
+
+    /// The kernel's own statistics of each attached program.
+    #[must_use]
+    pub fn program_stats(&self) -> Vec<ProgramStats> {
+        stats::of(&self.ebpf, &self.hooks)
+    }
+
+    /// Passes the kernel side's messages on to the log.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
+
+/// Layouts of the classic records, or why they cannot be had.
+fn records(tracefs: Option<&Path>, perf_events: bool) -> (Records, Option<String>) {
+    let Some(tracefs) = tracefs else {
+        let reason = "tracefs is not mounted; mount it: mount -t tracefs tracefs /sys/kernel/tracing";
+        return (Records::default(), Some(reason.to_owned()));
+    };
+    match Records::read(tracefs) {
+        Ok(records) if perf_events => (records, None),
+        Ok(records) => {
+            let reason = "missing right CAP_SYS_ADMIN (classic tracepoints are opened through perf)";
+            (records, Some(reason.to_owned()))
+        }
+        Err(error) => (Records::default(), Some(error.to_string())),
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the map {name} is missing"))
+}
+
+fn typed_array<'a, V: Pod>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<Array<&'a mut MapData, V>> {
+    let map = ebpf.map_mut(name).with_context(|| format!("the map {name} is missing"))?;
+    Ok(Array::try_from(map)?)
+}
+
+/// Reads the iterator to its end. It prints nothing, so one read is the whole walk, except that the kernel interrupts
+/// itself with EAGAIN every million sockets (kernel/bpf/bpf_iter.c bpf_seq_read(), MAX_ITER_OBJECTS, 5.9 to 6.18).
+fn walk(mut file: std::fs::File) -> io::Result<()> {
+    use std::io::Read as _;
+    let mut buffer = [0; 8];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Used by [`AccountReader`] for single keys.
+pub(super) fn typed_accounts(map: &mut Map) -> Result<HashMap<&mut MapData, PeerKey, Account>, MapError> {
+    HashMap::try_from(map)
+}

@@ -1,0 +1,101 @@
+//! Offsets of kernel structure fields, from the kernel's own BTF.
+
+use anyhow::{Context as _, anyhow};
+use btf_rs::{Backend, Btf, Struct, Type};
+use probe_ebpf::fields::{ABSENT, FIELDS};
+
+use super::capability::KERNEL_BTF;
+
+/// What the programs need to know of this kernel's types.
+#[derive(Clone, Debug)]
+pub struct Offsets {
+    /// One offset in bytes per entry of [`FIELDS`], in its order; [`ABSENT`] where the kernel has no such field.
+    pub fields: Vec<u32>,
+    /// Whether `tcp_retransmit_skb` passes `err`.
+    pub retransmit_has_error: bool,
+}
+
+impl Offsets {
+    /// Every offset unknown: a kernel without BTF.
+    pub fn unknown() -> Self {
+        Self { fields: vec![ABSENT; FIELDS.len()], retransmit_has_error: false }
+    }
+
+    /// Reads the running kernel's types.
+    pub fn read() -> anyhow::Result<Self> {
+        // Mapping needs 6.16; before it the file can only be read.
+        let btf = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)
+            .or_else(|_| Btf::from_file(KERNEL_BTF))
+            .with_context(|| format!("cannot parse {KERNEL_BTF}"))?;
+        let fields = FIELDS
+            .iter()
+            .map(|field| {
+                offset_of(&btf, field.structure, field.member)
+                    .with_context(|| format!("this kernel's struct {} has no {}", field.structure, field.member))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self { fields, retransmit_has_error: tracepoint_arguments(&btf, "tcp_retransmit_skb")? > 2 })
+    }
+}
+
+/// Offset in bytes of a dotted member path.
+fn offset_of(btf: &Btf, structure: &str, path: &str) -> anyhow::Result<u32> {
+    let found = btf.resolve_types_by_name(structure)?;
+    let mut current = found
+        .into_iter()
+        .find_map(|found| match found {
+            Type::Struct(found) => Some(found),
+            _ => None,
+        })
+        .ok_or_else(|| anyhow!("no struct {structure}"))?;
+    let mut bits = 0;
+    let mut names = path.split('.').peekable();
+    while let Some(name) = names.next() {
+        let (offset, member) = find_member(btf, &current, name)?.ok_or_else(|| anyhow!("no member {name}"))?;
+        bits += offset;
+        if names.peek().is_some() {
+            current = member.ok_or_else(|| anyhow!("{name} is no structure"))?;
+        }
+    }
+    Ok(bits / 8)
+}
+
+/// A member by name, looking through anonymous structures and unions: its offset in bits, and its type if it is a
+/// structure itself.
+fn find_member(btf: &Btf, within: &Struct, name: &str) -> anyhow::Result<Option<(u32, Option<Struct>)>> {
+    for member in &within.members {
+        let offset = member.bit_offset();
+        let inner = match btf.resolve_chained_type(member) {
+            Ok(Type::Struct(inner) | Type::Union(inner)) => Some(inner),
+            _ => None,
+        };
+        let member_name = btf.resolve_name(member).unwrap_or_default();
+        if member_name == name {
+            return Ok(Some((offset, inner)));
+        }
+        if member_name.is_empty()
+            && let Some(inner) = &inner
+            && let Some((inner_offset, found)) = find_member(btf, inner, name)?
+        {
+            return Ok(Some((offset + inner_offset, found)));
+        }
+    }
+    Ok(None)
+}
+
+/// Number of arguments a tracepoint passes: its `btf_trace_…` typedef is a pointer to a function that takes one more,
+/// the tracepoint's private data, first.
+fn tracepoint_arguments(btf: &Btf, name: &str) -> anyhow::Result<usize> {
+    let typedef = format!("btf_trace_{name}");
+    let found = btf.resolve_types_by_name(&typedef)?;
+    let start = found.first().ok_or_else(|| anyhow!("no {typedef}"))?;
+    let mut current = start.clone();
+    for _ in 0..4 {
+        if let Type::FuncProto(prototype) = &current {
+            return Ok(prototype.parameters.len().saturating_sub(1));
+        }
+        let next = current.as_btf_type().ok_or_else(|| anyhow!("{typedef} is no function"))?;
+        current = btf.resolve_chained_type(next)?;
+    }
+    Err(anyhow!("{typedef} is no function"))
+}

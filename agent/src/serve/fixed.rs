@@ -1,0 +1,146 @@
+//! The families of the host and of the agent itself: few series, so a registry is built anew for each scrape and holds
+//! exactly what the snapshot holds.
+
+use prometheus::{
+    Counter, CounterVec, Encoder as _, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use probe_ebpf::sweep::state;
+
+use crate::model::{HostFigures, SelfFigures, Snapshot};
+
+const STATES: [(&str, u32); 11] = [
+    ("established", state::ESTABLISHED),
+    ("syn_sent", state::SYN_SENT),
+    ("syn_recv", state::SYN_RECV),
+    ("fin_wait1", state::FIN_WAIT1),
+    ("fin_wait2", state::FIN_WAIT2),
+    ("time_wait", state::TIME_WAIT),
+    ("close", state::CLOSE),
+    ("close_wait", state::CLOSE_WAIT),
+    ("last_ack", state::LAST_ACK),
+    ("listen", state::LISTEN),
+    ("closing", state::CLOSING),
+];
+
+pub(super) fn encode(snapshot: &Snapshot, body: &mut Vec<u8>) -> prometheus::Result<()> {
+    let page = Page(Registry::new_custom(Some("tcpwarden".to_owned()), None)?);
+    host(&page, &snapshot.host)?;
+    itself(&page, &snapshot.itself)?;
+    let process = Page(Registry::new_custom(Some("process".to_owned()), None)?);
+    usage(&process, &snapshot.itself)?;
+    let encoder = TextEncoder::new();
+    encoder.encode(&page.0.gather(), body)?;
+    encoder.encode(&process.0.gather(), body)
+}
+
+fn host(page: &Page, host: &HostFigures) -> prometheus::Result<()> {
+    let sockets = page.gauges("sockets", "All TCP sockets by state as of the last census; mini-sockets by their sub-state.", &["state"])?;
+    for (name, state) in STATES {
+        sockets.with_label_values(&[name]).set(i64::from(host.sockets[state as usize]));
+    }
+    page.gauge("time_wait_buckets", "Mini-sockets (TIME_WAIT and FIN_WAIT2) that the kernel counts against its limit.", host.time_wait_buckets)?;
+    if let Some(limit) = host.time_wait_buckets_limit {
+        page.gauge("time_wait_buckets_limit", "Mini-sockets there may be (net.ipv4.tcp_max_tw_buckets).", limit)?;
+    }
+    page.counter("time_wait_overflows_total", "Connections that got no TIME_WAIT because of that limit.", host.time_wait_overflows)?;
+    let waiting = page.gauges("listen_queue", "Connections waiting to be accepted, all listeners of the port together.", &["port"])?;
+    let limits = page.gauges("listen_queue_limit", "Connections that may wait to be accepted, all listeners of the port together.", &["port"])?;
+    for queue in &host.listen_queues {
+        let port = queue.port.to_string();
+        waiting.with_label_values(&[&port]).set(signed(queue.waiting));
+        limits.with_label_values(&[&port]).set(signed(queue.limit));
+    }
+    page.counter("listen_overflows_total", "Times an accept queue was full when a connection arrived.", host.listen_overflows)?;
+    page.counter("listen_drops_total", "SYNs and final ACKs that listeners dropped, for whatever reason.", host.listen_drops)?;
+    page.counter("syncookies_sent_total", "SYN cookies sent because a queue of pending requests was full.", host.syncookies_sent)?;
+    let sysctls = page.gauges("sysctl", "Kernel settings that decide how many connections the host can take.", &["name"])?;
+    for (name, value) in &host.sysctls {
+        sysctls.with_label_values(&[name]).set(signed(*value));
+    }
+    Ok(())
+}
+
+fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
+    let build = page.gauges("build_info", "The version that is running; always 1.", &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+
+    let info = page.gauges("probe_info", "How each probe is attached (unavailable: not at all); always 1.", &["probe", "hook", "mode"])?;
+    let runs = page.counters("probe_runs_total", "Times a probe's program ran.", &["probe"])?;
+    let seconds = page.seconds("probe_run_seconds_total", "Time a probe's program ran: its runs at the cost per run that is sampled for one second in every sixty.", &["probe"])?;
+    let missed = page.counters("probe_missed_runs_total", "Runs that the kernel left out because the program was running on that CPU already.", &["probe"])?;
+    for probe in &figures.probes {
+        info.with_label_values(&[probe.probe, probe.hook.as_str(), probe.mode]).set(1);
+        let Some(figures) = &probe.runs else { continue };
+        runs.with_label_values(&[probe.probe]).inc_by(figures.runs);
+        if let Some(value) = figures.seconds {
+            seconds.with_label_values(&[probe.probe]).inc_by(value);
+        }
+        if let Some(value) = figures.missed {
+            missed.with_label_values(&[probe.probe]).inc_by(value);
+        }
+    }
+
+    let lost = page.counters("lost_total", "Events that found no room in a map of the kernel side.", &["map"])?;
+    for loss in &figures.lost {
+        lost.with_label_values(&[loss.map]).inc_by(loss.events);
+    }
+    let census = &figures.census;
+    page.float("census_seconds", "CPU time of the last census.", census.cost.as_secs_f64())?;
+    page.float("census_interval_seconds", "Time until the next census; it grows with the cost, to stay within the CPU budget.", census.interval.as_secs_f64())?;
+    page.gauge("census_sockets", "Sockets walked by the last census.", census.sockets)?;
+    let drift = page.register(IntGauge::new("census_drift_sockets", "TIME_WAIT and FIN_WAIT2 mini-sockets found by the last census, less the kernel's own count at the time.")?)?;
+    drift.set(census.drift);
+    page.gauge("peers", "Accounts known, one per peer, port and direction.", figures.peers as u64)?;
+    page.counter("peers_evicted_total", "Accounts forgotten because they had neither sockets nor events for a while.", figures.peers_evicted)?;
+    page.gauge("config_last_reload_successful", "Whether the last configuration that was given is in force.", u64::from(figures.config_last_reload_successful))
+}
+
+fn usage(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
+    page.register(Counter::new("cpu_seconds_total", "User and system CPU time of the agent.")?)?.inc_by(figures.cpu_seconds);
+    page.gauge("resident_memory_bytes", "Resident memory of the agent.", figures.resident_bytes)?;
+    page.gauge("open_fds", "Open file descriptors of the agent.", figures.open_fds)?;
+    page.float("start_time_seconds", "When the agent started, in seconds since the epoch.", figures.start_time_seconds)
+}
+
+/// A registry that is filled once.
+struct Page(Registry);
+
+impl Page {
+    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn gauge(&self, name: &str, help: &str, value: u64) -> prometheus::Result<()> {
+        self.register(IntGauge::new(name, help)?)?.set(signed(value));
+        Ok(())
+    }
+
+    fn float(&self, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
+        self.register(Gauge::new(name, help)?)?.set(value);
+        Ok(())
+    }
+
+    fn counter(&self, name: &str, help: &str, value: u64) -> prometheus::Result<()> {
+        self.register(IntCounter::new(name, help)?)?.inc_by(value);
+        Ok(())
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
+        self.register(CounterVec::new(Opts::new(name, help), labels)?)
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+

@@ -1,0 +1,112 @@
+//! HTTP: the metrics, whether the agent is alive and ready, and a page that says where they are.
+
+mod fixed;
+mod landing;
+mod peers;
+mod text;
+
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+
+use crate::model::Snapshot;
+
+/// The latest snapshot, and when it was made.
+pub type Latest = Option<(Instant, Arc<Snapshot>)>;
+
+/// Snapshots come every second; when the last is older than this the loop that makes them hangs.
+const STALE: Duration = Duration::from_secs(30);
+
+/// What the handlers share.
+struct Shared {
+    snapshots: watch::Receiver<Latest>,
+    slots: Option<Semaphore>,
+    telemetry_path: String,
+}
+
+/// Renders a snapshot as Prometheus text format 0.0.4.
+pub fn render(snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::with_capacity(256 * 1024);
+    fixed::encode(snapshot, &mut body)?;
+    peers::encode(snapshot, &mut body);
+    Ok(body)
+}
+
+/// Serves until `stop` resolves.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    telemetry_path: String,
+    max_requests: Option<usize>,
+    snapshots: watch::Receiver<Latest>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let path = telemetry_path.clone();
+    let shared = Arc::new(Shared { snapshots, slots: max_requests.map(Semaphore::new), telemetry_path });
+    let router = Router::new()
+        .route("/", get(landing))
+        .route(&path, get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(shared);
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}
+
+async fn landing(State(shared): State<Arc<Shared>>) -> Html<String> {
+    Html(landing::page(&shared.telemetry_path))
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let _slot = match &shared.slots {
+        None => None,
+        Some(slots) => match slots.try_acquire() {
+            Ok(slot) => Some(slot),
+            Err(_) => {
+                return (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at the same time (web.max_requests)\n")
+                    .into_response();
+            }
+        },
+    };
+    let Some((_, snapshot)) = shared.snapshots.borrow().clone() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
+    };
+    match render(&snapshot) {
+        Ok(body) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response(),
+        Err(error) => {
+            log::error!("cannot render the metrics: {error:#}");
+            (StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics, see the log\n").into_response()
+        }
+    }
+}
+
+/// Alive: the figures are fresh, or the first ones are still being made.
+async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.snapshots.borrow().as_ref() {
+        Some((made, _)) if made.elapsed() > STALE => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the figures are no longer updated\n").into_response()
+        }
+        _ => "ok\n".into_response(),
+    }
+}
+
+/// Ready: there are figures, and they are fresh.
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.snapshots.borrow().as_ref() {
+        Some((made, _)) if made.elapsed() <= STALE => "ready\n".into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "no current figures\n").into_response(),
+    }
+}

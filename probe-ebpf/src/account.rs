@@ -1,0 +1,185 @@
+//! One account per peer: the key it is kept under and the counters the kernel keeps for it.
+
+use core::net::{IpAddr, Ipv6Addr};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::sweep::STATES;
+
+/// Who a connection is with, from this host's point of view.
+///
+/// `addr` is the remote address in 16 bytes; IPv4 is written as v4-mapped IPv6 (`::ffff:a.b.c.d`), so that a peer has
+/// one spelling whichever socket family carried it. `port` is the service port in host order: ours when inbound,
+/// the peer's when outbound.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct PeerKey {
+    /// Remote address, IPv4 as v4-mapped.
+    pub addr: [u8; 16],
+    /// Service port, host order.
+    pub port: u16,
+    /// [`INBOUND`] or [`OUTBOUND`].
+    pub direction: u8,
+    /// Always 0; there so that the key has no implicit padding.
+    pub zero: u8,
+}
+
+/// The local port is one this host listens on.
+pub const INBOUND: u8 = 0;
+/// This host connected.
+pub const OUTBOUND: u8 = 1;
+
+impl PeerKey {
+    /// The key of a connection with `addr` (IPv4 or IPv6; v4-mapped IPv6 is IPv4).
+    #[must_use]
+    pub const fn new(addr: IpAddr, port: u16, direction: u8) -> Self {
+        let addr = match addr {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Self { addr: addr.octets(), port, direction, zero: 0 }
+    }
+
+    /// The remote address in its one spelling.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        Ipv6Addr::from_octets(self.addr).to_canonical()
+    }
+
+    /// Whether this is the account that takes what no other had room for.
+    #[must_use]
+    pub fn is_overflow(&self) -> bool {
+        *self == Self::overflow(self.direction)
+    }
+
+    /// The account that takes what no other account had room for; `::` port 0 is no peer's address.
+    #[must_use]
+    pub const fn overflow(direction: u8) -> Self {
+        Self { addr: [0; 16], port: 0, direction, zero: 0 }
+    }
+}
+
+/// Names one account in the kernel: half-open peers are kept apart, so that forged addresses cannot take the room of
+/// real ones. A peer may have one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountKey {
+    /// Who.
+    pub peer: PeerKey,
+    /// Whether it is the account of a peer that had not completed a handshake.
+    pub half_open: bool,
+}
+
+/// Number of finite bucket bounds of every histogram; one more bucket takes the rest.
+pub const BOUNDS: usize = 12;
+
+/// A histogram of durations: how many fell into each bucket (not cumulated) and their sum.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Histogram {
+    /// Observations per bucket; the last one is above every bound.
+    pub buckets: [u64; BOUNDS + 1],
+    /// Sum of all observations in nanoseconds.
+    pub sum_ns: u64,
+}
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000 * MS;
+
+/// Upper bounds (inclusive) of the lifetime of a connection, in nanoseconds: 1 ms to 1 h.
+pub const LIFETIME_BOUNDS_NS: [u64; BOUNDS] =
+    [MS, 5 * MS, 10 * MS, 50 * MS, 100 * MS, 500 * MS, S, 5 * S, 10 * S, 60 * S, 300 * S, 3600 * S];
+/// Upper bounds of the time between the close of a 4-tuple and its next use, dense around TIME_WAIT's 60 s.
+pub const REUSE_BOUNDS_NS: [u64; BOUNDS] =
+    [100 * MS, S, 5 * S, 10 * S, 20 * S, 30 * S, 45 * S, 60 * S, 75 * S, 120 * S, 300 * S, 600 * S];
+/// Upper bounds of the time from our SYN to established; 1 s, 3 s and 7 s are where the SYN retries fall.
+pub const CONNECT_BOUNDS_NS: [u64; BOUNDS] =
+    [MS, 5 * MS, 10 * MS, 25 * MS, 50 * MS, 100 * MS, 250 * MS, 500 * MS, S, 3 * S, 7 * S, 15 * S];
+
+/// Who was the first to end an established connection.
+#[repr(usize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// Our FIN came first.
+    Local = 0,
+    /// The peer's FIN came first.
+    Peer = 1,
+    /// A RST, ours or theirs, ended it while it was established.
+    Reset = 2,
+    /// The kernel gave up: retransmissions or keepalives went unanswered.
+    Timeout = 3,
+}
+
+/// Why a connection attempt of ours failed.
+#[repr(usize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// No answer to any SYN.
+    Timeout = 0,
+    /// Answered by RST or by an ICMP port unreachable.
+    Refused = 1,
+    /// ICMP host or network unreachable.
+    Unreachable = 2,
+    /// The connection was reset while connecting for another reason than a refusal.
+    Reset = 3,
+    /// Our application gave up first, or another error.
+    Other = 4,
+}
+
+/// Everything the kernel counts for one peer. All fields only grow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Counters {
+    /// Connections that reached ESTABLISHED.
+    pub connections: u64,
+    /// Connections that left ESTABLISHED, by [`ClosedBy`].
+    pub closes: [u64; 4],
+    /// SYNs we sent for the first time (outbound).
+    pub syns: u64,
+    /// SYNs repeated: by us (outbound), by the peer on a pending request (inbound).
+    pub syn_retries: u64,
+    /// SYN-ACKs we repeated.
+    pub synack_retries: u64,
+    /// Other segments we repeated.
+    pub retransmits: u64,
+    /// RSTs we sent on a socket.
+    pub resets_local: u64,
+    /// RSTs received on a socket.
+    pub resets_peer: u64,
+    /// Connection attempts of ours that failed, by [`ConnectFailure`].
+    pub connect_failures: [u64; 5],
+    /// Lifetime of connections whose start was seen.
+    pub lifetime: Histogram,
+    /// Time between the close of a 4-tuple and its next connection.
+    pub reuse: Histogram,
+    /// SYN to established (outbound).
+    pub connect: Histogram,
+}
+
+/// Number of `u64` words in [`Counters`].
+pub const COUNTER_WORDS: usize = size_of::<Counters>() / size_of::<u64>();
+
+/// The account of one peer as it lies in the kernel's map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Account {
+    /// What only grows.
+    pub counters: Counters,
+    /// Sockets by TCP state as of the sweep named by `generation`.
+    pub sockets: [u32; STATES],
+    /// The sweep that wrote `sockets`; a row from an older sweep holds no sockets now.
+    pub generation: u32,
+    /// Always 0; keeps the size a multiple of 8 without implicit padding.
+    pub zero: u32,
+}
+
+const _: () = assert!(size_of::<PeerKey>() == 20 && align_of::<PeerKey>() == 2);
+const _: () = assert!(size_of::<Histogram>() == 112);
+const _: () = assert!(size_of::<Counters>() == 464 && COUNTER_WORDS == 58);
+const _: () = assert!(size_of::<Account>() == 536 && align_of::<Account>() == 8);
+
+// SAFETY: `repr(C)`, `Copy`, without padding (derived `bytemuck::Pod` checks that) and valid for every bit pattern.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for PeerKey {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Account {}

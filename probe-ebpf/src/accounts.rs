@@ -1,0 +1,117 @@
+//! Finding the account an event belongs to, and booking into it.
+
+use aya_ebpf::{EbpfContext, bindings::BPF_NOEXIST};
+use probe_ebpf::{
+    account::{Account, BOUNDS, COUNTER_WORDS, Counters, Histogram, INBOUND, OUTBOUND, PeerKey},
+    connection::{FourTuple, LISTEN_GRACE_NS, LISTENING, OUTBOUND_FLAG},
+    sweep::STATES,
+    tally::Tally,
+};
+
+use crate::maps::{CONNECTIONS, HALF_OPEN, PEERS, PORTS, add, lost};
+
+/// A fresh account. In `.rodata`, because it is larger than a program's stack.
+static EMPTY: Account = {
+    let none = Histogram { buckets: [0; BOUNDS + 1], sum_ns: 0 };
+    let counters = Counters {
+        connections: 0,
+        closes: [0; 4],
+        syns: 0,
+        syn_retries: 0,
+        synack_retries: 0,
+        retransmits: 0,
+        resets_local: 0,
+        resets_peer: 0,
+        connect_failures: [0; 5],
+        lifetime: none,
+        reuse: none,
+        connect: none,
+    };
+    assert!(COUNTER_WORDS * 8 == size_of::<Counters>());
+    Account { counters, sockets: [0; STATES], generation: 0, zero: 0 }
+};
+
+/// The key under which a connection in this direction is booked.
+#[inline(always)]
+pub fn key(tuple: &FourTuple, direction: u8) -> PeerKey {
+    let port = if direction == INBOUND { tuple.local_port } else { tuple.remote_port };
+    PeerKey { addr: tuple.remote, port, direction, zero: 0 }
+}
+
+/// The direction of a socket: as remembered from its birth, else by what its local port is to us.
+#[inline(always)]
+pub fn direction(socket: u64, local_port: u16, now: u64) -> u8 {
+    // SAFETY: read at once; the entry of a live socket is not replaced under its own event.
+    match unsafe { CONNECTIONS.get(socket) } {
+        Some(connection) if connection.flags & OUTBOUND_FLAG != 0 => OUTBOUND,
+        Some(_) => INBOUND,
+        None => direction_of_port(local_port, now),
+    }
+}
+
+/// The direction of a socket whose birth was not seen: inbound when its local port is, or just was, a service.
+#[inline(always)]
+pub fn direction_of_port(local_port: u16, now: u64) -> u8 {
+    match PORTS.get(u32::from(local_port)) {
+        Some(&LISTENING) => INBOUND,
+        Some(&last) if last != 0 && now.wrapping_sub(last) < LISTEN_GRACE_NS => INBOUND,
+        _ => OUTBOUND,
+    }
+}
+
+/// Notes that a local port is a service now, without ending the LISTENING mark.
+#[inline(always)]
+pub fn touch_port(local_port: u16, now: u64) {
+    if let Some(port) = PORTS.get_ptr_mut(u32::from(local_port)) {
+        // SAFETY: a pointer into a live array map; a racing write of a slightly different time does no harm.
+        unsafe {
+            if *port != LISTENING {
+                *port = now;
+            }
+        }
+    }
+}
+
+/// The account of a peer that exists beyond doubt: it completed a handshake, or we called it.
+#[inline(always)]
+pub fn account<C: EbpfContext>(ctx: &C, key: &PeerKey) -> Option<*mut Account> {
+    if let Some(found) = PEERS.get_ptr_mut(key) {
+        return Some(found);
+    }
+    // Another CPU may insert first; then this insert fails and the second look finds the other's.
+    let _ = PEERS.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
+    PEERS.get_ptr_mut(key).or_else(|| overflow(ctx, key.direction, Tally::LostPeers))
+}
+
+/// The account of a peer of which only SYNs were seen, whose address may be forged.
+#[inline(always)]
+pub fn half_open_account<C: EbpfContext>(ctx: &C, key: &PeerKey) -> Option<*mut Account> {
+    if let Some(found) = PEERS.get_ptr_mut(key).or_else(|| HALF_OPEN.get_ptr_mut(key)) {
+        return Some(found);
+    }
+    let _ = HALF_OPEN.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
+    HALF_OPEN.get_ptr_mut(key).or_else(|| overflow(ctx, key.direction, Tally::LostHalfOpen))
+}
+
+/// The overflow account, which the agent made before it attached anything.
+#[inline(always)]
+fn overflow<C: EbpfContext>(ctx: &C, direction: u8, kind: Tally) -> Option<*mut Account> {
+    lost(ctx, kind);
+    PEERS.get_ptr_mut(&PeerKey::overflow(direction))
+}
+
+/// Books one observation.
+#[inline(always)]
+pub fn observe(histogram: *mut Histogram, bounds: &[u64; BOUNDS], value_ns: u64) {
+    // The number of bounds below the value, without a branch for each: the sign bit of `bound - value`. Both are far
+    // below 2^63, and every branch would double the paths the verifier has to walk.
+    let mut bucket = 0;
+    for bound in bounds {
+        bucket += (bound.wrapping_sub(value_ns) >> 63) as usize;
+    }
+    // SAFETY: the pointer is into a live map value and `bucket` is at most `BOUNDS`, the index of the last bucket (the verifier checks it).
+    unsafe {
+        add(&raw mut (*histogram).buckets[bucket], 1);
+        add(&raw mut (*histogram).sum_ns, value_ns);
+    }
+}

@@ -1,0 +1,52 @@
+//! What the agent tells the programs before it loads them: frozen `.rodata`, so literals to the verifier.
+
+use aya_ebpf::Global;
+use probe_ebpf::{
+    fields::ABSENT,
+    record::{Extras, Record},
+};
+
+macro_rules! offsets {
+    ($($name:ident: $structure:literal $member:literal;)*) => {
+        $(
+            #[doc = concat!("Offset of `", $structure, ".", $member, "`.")]
+            #[unsafe(no_mangle)]
+            pub static $name: Global<u32> = Global::new(ABSENT);
+        )*
+    };
+}
+probe_ebpf::kernel_fields!(offsets);
+
+/// Inode number of the network namespace that is watched.
+#[unsafe(no_mangle)]
+pub static NETNS: Global<u32> = Global::new(0);
+
+/// 1 when `tcp_retransmit_skb` has a third argument, `err` (6.17 on): reading one that is not there fails the load.
+#[unsafe(no_mangle)]
+pub static RETRANSMIT_HAS_ERROR: Global<u32> = Global::new(0);
+
+/// Layouts of the classic tracepoints' records.
+#[unsafe(no_mangle)]
+pub static RECORD_STATE: Global<Record> = Global::new(NO_RECORD);
+#[unsafe(no_mangle)]
+pub static RECORD_RETRANSMIT: Global<Record> = Global::new(NO_RECORD);
+#[unsafe(no_mangle)]
+pub static RECORD_SYNACK: Global<Record> = Global::new(NO_RECORD);
+#[unsafe(no_mangle)]
+pub static RECORD_RECEIVE_RESET: Global<Record> = Global::new(NO_RECORD);
+#[unsafe(no_mangle)]
+pub static RECORD_SEND_RESET: Global<Record> = Global::new(NO_RECORD);
+#[unsafe(no_mangle)]
+pub static RECORD_EXTRAS: Global<Extras> = Global::new(Extras {
+    state_old: 0,
+    state_new: 0,
+    state_protocol: 0,
+    state_protocol_width: 0,
+    retransmit_state: ABSENT,
+    retransmit_error: ABSENT,
+    synack_request: 0,
+    send_reset_state: ABSENT,
+    send_reset_sockaddr: 0,
+});
+
+const NO_RECORD: Record = Record { socket: 0, local: 0, remote: 0, local_port: 0, remote_port: 0 };

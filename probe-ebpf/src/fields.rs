@@ -1,0 +1,52 @@
+//! The kernel structure fields the programs read, named once for both sides.
+//!
+//! The agent looks each offset up in the kernel's own BTF and hands it over as a frozen `.rodata` constant of the
+//! same name, which the verifier treats as a literal.
+
+/// Value of an offset that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Calls `$each!` with the list of `NAME: "structure" "member";` entries.
+#[macro_export]
+macro_rules! kernel_fields {
+    ($each:ident) => {
+        $each! {
+            SKC_DADDR: "sock_common" "skc_daddr";
+            SKC_RCV_SADDR: "sock_common" "skc_rcv_saddr";
+            SKC_DPORT: "sock_common" "skc_dport";
+            SKC_NUM: "sock_common" "skc_num";
+            SKC_FAMILY: "sock_common" "skc_family";
+            SKC_STATE: "sock_common" "skc_state";
+            SKC_NET: "sock_common" "skc_net";
+            SKC_V6_DADDR: "sock_common" "skc_v6_daddr";
+            SKC_V6_RCV_SADDR: "sock_common" "skc_v6_rcv_saddr";
+            SK_ERR: "sock" "sk_err";
+            SK_PROTOCOL: "sock" "sk_protocol";
+            INET_SPORT: "inet_sock" "inet_sport";
+            SEGS_OUT: "tcp_sock" "segs_out";
+            TW_SUBSTATE: "inet_timewait_sock" "tw_substate";
+            REQ_LAST_OOW_ACK_TIME: "tcp_request_sock" "last_oow_ack_time";
+            NET_INUM: "net" "ns.inum";
+        }
+    };
+}
+
+/// One field: the name of the constant, the structure, and the member (a dotted path).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Name of the constant on the kernel side.
+    pub name: &'static str,
+    /// The kernel structure.
+    pub structure: &'static str,
+    /// Path of the member inside it; anonymous structures and unions are looked through.
+    pub member: &'static str,
+}
+
+macro_rules! table {
+    ($($name:ident: $structure:literal $member:literal;)*) => {
+        /// Every field, in the order of the list.
+        pub const FIELDS: &[Field] =
+            &[$(Field { name: stringify!($name), structure: $structure, member: $member }),*];
+    };
+}
+kernel_fields!(table);

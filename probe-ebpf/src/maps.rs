@@ -1,0 +1,77 @@
+//! All maps. Sizes are defaults; the agent sets the configured ones. Nothing is pinned: when the agent dies, the
+//! kernel frees them.
+
+use aya_ebpf::{
+    EbpfContext,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+};
+use aya_log_ebpf::warn;
+use probe_ebpf::{
+    account::{Account, PeerKey},
+    connection::{Connection, FourTuple},
+    sweep::Sweep,
+    tally::{TALLIES as KINDS, Tally},
+};
+
+/// Accounts of peers that completed a handshake with us, or that we called.
+#[map]
+pub static PEERS: HashMap<PeerKey, Account> = HashMap::with_max_entries(16_384, 0);
+
+/// Accounts of peers that never completed a handshake. Apart from [`PEERS`], so that a flood of spoofed SYNs cannot
+/// take the room of those who did.
+#[map]
+pub static HALF_OPEN: HashMap<PeerKey, Account> = HashMap::with_max_entries(4_096, 0);
+
+/// Open connections by the address of their socket.
+#[map]
+pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(131_072, 0);
+
+/// When each recently closed 4-tuple closed (monotonic ns); the least recently touched make room.
+#[map]
+pub static CLOSED: LruHashMap<FourTuple, u64> = LruHashMap::with_max_entries(131_072, 0);
+
+/// Per local port: `LISTENING`, or when it last was a service.
+#[map]
+pub static PORTS: Array<u64> = Array::with_max_entries(65_536, 0);
+
+/// The running census.
+#[map]
+pub static SWEEP: Array<Sweep> = Array::with_max_entries(1, 0);
+
+/// See [`Tally`].
+#[map]
+pub static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
+
+/// Adds to a value that several CPUs may be changing.
+#[inline(always)]
+pub fn add(cell: *mut u64, amount: u64) {
+    // SAFETY: every caller passes a pointer into a live map value, aligned to 8; the add is one atomic instruction.
+    unsafe {
+        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(cell, amount);
+    }
+}
+
+/// Counts one of `kind` on this CPU and returns how many there were before.
+#[inline(always)]
+pub fn tally(kind: Tally) -> u64 {
+    let Some(cell) = TALLIES.get_ptr_mut(kind as u32) else { return 1 };
+    // SAFETY: the pointer is into this CPU's slot of a per-CPU array, which no other CPU writes.
+    unsafe {
+        let before = *cell;
+        *cell = before + 1;
+        before
+    }
+}
+
+/// Counts a loss, and says so in the agent's log the first time it happens on this CPU.
+#[inline(never)]
+pub fn lost<C: EbpfContext>(ctx: &C, kind: Tally) {
+    if tally(kind) == 0 {
+        match kind {
+            Tally::LostPeers => warn!(ctx, "the map of peers is full: new peers count in the overflow account"),
+            Tally::LostHalfOpen => warn!(ctx, "the map of half-open peers is full: new ones count in the overflow account"),
+            _ => warn!(ctx, "the map of connections is full: lifetimes of new connections are not measured"),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `iter/tcp`: who holds which sockets now, summed per peer in the kernel; no per-socket data leaves it.
+//!
+//! The kernel shows listeners first, then everything else (net/ipv4/tcp_ipv4.c bpf_iter_tcp), so a local port is
+//! known as a service before its connections come by.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_ktime_get_ns, generated::bpf_skc_to_tcp_timewait_sock},
+};
+use core::ffi::c_void;
+use probe_ebpf::{
+    account::{INBOUND, OUTBOUND},
+    connection::{Connection, ESTABLISHED_FLAG, FourTuple, LISTENING, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
+    sweep::{
+        STATES,
+        state::{LISTEN, NEW_SYN_RECV, SYN_RECV, SYN_SENT, TIME_WAIT},
+    },
+};
+
+use crate::{
+    accounts::{account, direction_of_port, half_open_account, key},
+    constants::TW_SUBSTATE,
+    maps::{CONNECTIONS, PORTS, SWEEP},
+    socket::{Common, IterContext, field},
+};
+
+/// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c): each pointer takes 8 bytes.
+#[repr(C)]
+pub struct TcpIter {
+    meta: *const c_void,
+    sk_common: *const c_void,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn census(ctx: *mut TcpIter) -> i32 {
+    // SAFETY: the kernel passes a context of this layout; `sk_common` is null after the last socket.
+    let sk = unsafe { (*ctx).sk_common };
+    if !sk.is_null() {
+        let _ = try_census(&IterContext(ctx.cast()), sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn try_census(ctx: &IterContext, sk: *const c_void) -> Option<()> {
+    let sweep = SWEEP.get_ptr_mut(0)?;
+    let common = Common::new(sk);
+    let state = shown_state(sk, common)?;
+    // SAFETY: only this program writes the sweep's sums, and only one walk runs at a time.
+    unsafe {
+        (*sweep).sockets[state as usize & (STATES - 1)] += 1;
+        (*sweep).mini_sockets += u32::from(common.state() == TIME_WAIT);
+    }
+
+    let tuple = common.tuple();
+    if state == LISTEN {
+        let port = PORTS.get_ptr_mut(u32::from(tuple.local_port))?;
+        // SAFETY: a pointer into a live array map.
+        unsafe { *port = LISTENING };
+        return Some(());
+    }
+    let direction = direction_in_census(sk, common, &tuple);
+    let key = key(&tuple, direction);
+    let row = if state == SYN_RECV { half_open_account(ctx, &key) } else { account(ctx, &key) }?;
+    // SAFETY: `row` points into a live map value whose `sockets` only this program writes.
+    unsafe {
+        if (*row).generation != (*sweep).generation {
+            (*row).sockets = [0; STATES];
+            (*row).generation = (*sweep).generation;
+        }
+        (*row).sockets[state as usize & (STATES - 1)] += 1;
+    }
+    Some(())
+}
+
+/// The state as `ss` shows it: a mini-socket's sub-state, and SYN_RECV for a pending request.
+#[inline(always)]
+fn shown_state(sk: *const c_void, common: Common) -> Option<u32> {
+    match common.state() {
+        TIME_WAIT => {
+            // SAFETY: the helper checks what the socket is; the field lies inside the type it returns.
+            unsafe {
+                let tw = bpf_skc_to_tcp_timewait_sock(sk.cast_mut());
+                if tw.is_null() { None } else { Some(u32::from(field::<u8>(tw.cast_const().cast(), &TW_SUBSTATE))) }
+            }
+        }
+        NEW_SYN_RECV => Some(SYN_RECV),
+        state => Some(state),
+    }
+}
+
+/// The direction of any socket of the walk. A full socket that began before the agent is adopted on the way, so that
+/// its later events are booked in the same direction even after its listener is gone.
+#[inline(always)]
+fn direction_in_census(sk: *const c_void, common: Common, tuple: &FourTuple) -> u8 {
+    // SAFETY: the helper only reads the clock.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let state = common.state();
+    match state {
+        NEW_SYN_RECV | SYN_RECV => return INBOUND,
+        TIME_WAIT => return direction_of_port(tuple.local_port, now),
+        _ => {}
+    }
+    let id = sk as u64;
+    // SAFETY: copied out at once. The iterator holds the socket's lock while we look at it.
+    let flags = if let Some(connection) = unsafe { CONNECTIONS.get(id) } {
+        connection.flags
+    } else {
+        let flags = match (state, direction_of_port(tuple.local_port, now)) {
+            (SYN_SENT, _) => OUTBOUND_FLAG | SYN_COUNTED_FLAG,
+            (_, OUTBOUND) => OUTBOUND_FLAG | ESTABLISHED_FLAG,
+            _ => ESTABLISHED_FLAG,
+        };
+        let _ = CONNECTIONS.insert(id, Connection { since_ns: 0, flags }, u64::from(BPF_NOEXIST));
+        flags
+    };
+    if flags & OUTBOUND_FLAG != 0 { OUTBOUND } else { INBOUND }
+}

@@ -1,0 +1,116 @@
+//! `tcp_receive_reset` and `tcp_send_reset`: RSTs on sockets. A RST that answers a segment for which there is no
+//! socket has no account; the host's `OutRsts` counts it.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::bpf_ktime_get_ns,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
+};
+use core::ffi::c_void;
+use probe_ebpf::{
+    account::Account,
+    connection::FourTuple,
+    fields::ABSENT,
+    sweep::state::{CLOSE, LISTEN, NEW_SYN_RECV, TIME_WAIT},
+    tally::Tally,
+};
+
+use crate::{
+    accounts::{account, direction, key},
+    constants::{RECORD_EXTRAS, RECORD_RECEIVE_RESET, RECORD_SEND_RESET, SKC_STATE},
+    maps::{add, tally},
+    socket::{Common, RecordedSocket, Socket, TypedSocket, probed, recorded},
+};
+
+#[btf_tracepoint(function = "tcp_receive_reset")]
+pub fn tcp_receive_reset_btf(ctx: BtfTracePointContext) -> i32 {
+    tally(Tally::RunsReceiveReset);
+    if let Some(socket) = TypedSocket::new(ctx.arg(0)) {
+        let _ = try_receive_reset(&ctx, &socket);
+    }
+    0
+}
+
+#[tracepoint]
+pub fn tcp_receive_reset_tp(ctx: TracePointContext) -> u32 {
+    tally(Tally::RunsReceiveReset);
+    if let Some(socket) = RecordedSocket::new(&ctx, &RECORD_RECEIVE_RESET.load()) {
+        let _ = try_receive_reset(&ctx, &socket);
+    }
+    0
+}
+
+#[btf_tracepoint(function = "tcp_send_reset")]
+pub fn tcp_send_reset_btf(ctx: BtfTracePointContext) -> i32 {
+    tally(Tally::RunsSendReset);
+    let sk: *const c_void = ctx.arg(0);
+    // From 6.10 on the event fires without a socket, and with mini-sockets (net/ipv4/tcp_ipv4.c tcp_v4_send_reset()).
+    if sk.is_null() {
+        return 0;
+    }
+    let common = Common::new(sk);
+    if common.state() == TIME_WAIT {
+        if common.is_ours() {
+            let _ = try_send_reset(&ctx, sk as u64, &common.tuple());
+        }
+    } else if has_connection(common.state())
+        && let Some(socket) = TypedSocket::new(sk)
+    {
+        let _ = try_send_reset(&ctx, socket.id(), &socket.tuple());
+    }
+    0
+}
+
+#[tracepoint]
+pub fn tcp_send_reset_tp(ctx: TracePointContext) -> u32 {
+    tally(Tally::RunsSendReset);
+    let extras = RECORD_EXTRAS.load();
+    let record = RECORD_SEND_RESET.load();
+    let socket = if extras.send_reset_sockaddr == 1 {
+        RecordedSocket::with_sockaddr(&ctx, &record)
+    } else {
+        RecordedSocket::new(&ctx, &record)
+    };
+    if let Some(socket) = socket {
+        let state = if extras.send_reset_state == ABSENT {
+            probed::<u8>(socket.id(), &SKC_STATE).map_or(CLOSE, u32::from)
+        } else {
+            // SAFETY: the agent took the offset from this tracepoint's `format`.
+            unsafe { recorded(&ctx, extras.send_reset_state) }.unwrap_or(CLOSE)
+        };
+        if has_connection(state) {
+            let _ = try_send_reset(&ctx, socket.id(), &socket.tuple());
+        }
+    }
+    0
+}
+
+/// A listener or a pending request names no peer that has an account.
+#[inline(always)]
+fn has_connection(state: u32) -> bool {
+    !matches!(state, LISTEN | NEW_SYN_RECV)
+}
+
+#[inline(always)]
+fn try_receive_reset<C: EbpfContext>(ctx: &C, socket: &impl Socket) -> Option<()> {
+    let account = account_of(ctx, socket.id(), &socket.tuple())?;
+    // SAFETY: `account` points into a live map value; the change is an atomic add.
+    unsafe { add(&raw mut (*account).counters.resets_peer, 1) };
+    Some(())
+}
+
+#[inline(always)]
+fn try_send_reset<C: EbpfContext>(ctx: &C, socket: u64, tuple: &FourTuple) -> Option<()> {
+    let account = account_of(ctx, socket, tuple)?;
+    // SAFETY: as above.
+    unsafe { add(&raw mut (*account).counters.resets_local, 1) };
+    Some(())
+}
+
+#[inline(always)]
+fn account_of<C: EbpfContext>(ctx: &C, socket: u64, tuple: &FourTuple) -> Option<*mut Account> {
+    // SAFETY: the helper only reads the clock.
+    let direction = direction(socket, tuple.local_port, unsafe { bpf_ktime_get_ns() });
+    account(ctx, &key(tuple, direction))
+}

@@ -1,0 +1,237 @@
+//! `inet_sock_set_state`: births, deaths and lifetimes of connections.
+//!
+//! TIME_WAIT never appears here: its mini-socket is not a `struct sock`, and the full socket goes to CLOSE when it is
+//! made (net/ipv4/tcp_minisocks.c tcp_time_wait(), 4.18 to 6.18). Who holds TIME_WAIT is the census's to say.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_ANY,
+    helpers::bpf_ktime_get_ns,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
+};
+use probe_ebpf::{
+    account::{CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, INBOUND, LIFETIME_BOUNDS_NS, OUTBOUND, REUSE_BOUNDS_NS},
+    connection::{Connection, ESTABLISHED_FLAG, LISTENING, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
+    sweep::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT},
+    tally::Tally,
+};
+
+use crate::{
+    accounts::{account, direction, key, observe, touch_port},
+    constants::{RECORD_EXTRAS, RECORD_STATE},
+    maps::{CLOSED, CONNECTIONS, PORTS, add, lost, tally},
+    socket::{RecordedSocket, Socket, TypedSocket, recorded},
+};
+
+const IPPROTO_TCP: u16 = 6;
+
+/// Stands for a connection that is not in the map; an entry always has a flag. (An `Option` of the whole struct makes the
+/// compiler read a register that no path has set, which the verifier refuses.)
+const UNKNOWN: Connection = Connection { since_ns: 0, flags: 0 };
+
+const EPIPE: i32 = 32;
+const ENETUNREACH: i32 = 101;
+const ECONNABORTED: i32 = 103;
+const ECONNRESET: i32 = 104;
+const ETIMEDOUT: i32 = 110;
+const ECONNREFUSED: i32 = 111;
+const EHOSTUNREACH: i32 = 113;
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state_btf(ctx: BtfTracePointContext) -> i32 {
+    tally(Tally::RunsState);
+    let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+    let (old, new) = (old.cast_unsigned(), new.cast_unsigned());
+    if matters(old, new)
+        && let Some(socket) = TypedSocket::new(ctx.arg(0))
+    {
+        let _ = try_set_state(&ctx, &socket, old, new);
+    }
+    0
+}
+
+#[tracepoint]
+pub fn inet_sock_set_state_tp(ctx: TracePointContext) -> u32 {
+    tally(Tally::RunsState);
+    let extras = RECORD_EXTRAS.load();
+    // SAFETY: the agent took the offsets from this tracepoint's `format`.
+    let (old, new, protocol) = unsafe {
+        let protocol = if extras.state_protocol_width == 1 {
+            recorded::<u8>(&ctx, extras.state_protocol).map(u16::from)
+        } else {
+            recorded::<u16>(&ctx, extras.state_protocol)
+        };
+        (recorded(&ctx, extras.state_old), recorded(&ctx, extras.state_new), protocol)
+    };
+    if let (Ok(old), Ok(new), Ok(IPPROTO_TCP)) = (old, new, protocol)
+        && matters(old, new)
+        && let Some(socket) = RecordedSocket::new(&ctx, &RECORD_STATE.load())
+    {
+        let _ = try_set_state(&ctx, &socket, old, new);
+    }
+    0
+}
+
+/// Whether a transition moves any account; the others (FIN_WAIT1 to FIN_WAIT2 and such) should cost next to nothing.
+#[inline(always)]
+fn matters(old: u32, new: u32) -> bool {
+    old != new && (matches!(new, CLOSE | ESTABLISHED | LISTEN | SYN_SENT) || old == ESTABLISHED)
+}
+
+#[inline(always)]
+fn try_set_state<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32, new: u32) -> Option<()> {
+    match (old, new) {
+        (_, LISTEN) => set_port(socket, LISTENING),
+        // SAFETY: the helper only reads the clock.
+        (LISTEN, CLOSE) => set_port(socket, unsafe { bpf_ktime_get_ns() }),
+        (_, SYN_SENT) => begin_connect(ctx, socket),
+        (SYN_SENT | SYN_RECV, ESTABLISHED) => establish(ctx, socket, old),
+        _ => {
+            if old == ESTABLISHED {
+                end(ctx, socket, new);
+            }
+            if new == CLOSE { close(ctx, socket, old) } else { Some(()) }
+        }
+    }
+}
+
+/// LISTEN began or ended. When one of several listeners of a port ends, the next census marks it LISTENING again.
+#[inline(always)]
+fn set_port(socket: &impl Socket, mark: u64) -> Option<()> {
+    let port = PORTS.get_ptr_mut(u32::from(socket.tuple().local_port))?;
+    // SAFETY: a pointer into a live array map.
+    unsafe { *port = mark };
+    Some(())
+}
+
+/// connect(): the local port may not be chosen yet, and the SYN is not sent yet.
+#[inline(always)]
+fn begin_connect<C: EbpfContext>(ctx: &C, socket: &impl Socket) -> Option<()> {
+    // SAFETY: the helper only reads the clock.
+    let since_ns = unsafe { bpf_ktime_get_ns() };
+    remember(ctx, socket.id(), Connection { since_ns, flags: OUTBOUND_FLAG });
+    Some(())
+}
+
+#[inline(always)]
+fn remember<C: EbpfContext>(ctx: &C, socket: u64, connection: Connection) {
+    if CONNECTIONS.insert(socket, connection, u64::from(BPF_ANY)).is_err() {
+        lost(ctx, Tally::LostConnections);
+    }
+}
+
+/// A handshake completed. SYN_RECV without a connect() of ours before it (simultaneous open) is an accepted one.
+#[inline(always)]
+fn establish<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> {
+    // SAFETY: the helper only reads the clock.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let tuple = socket.tuple();
+    // SAFETY: copied out at once; the entry of a live socket is not replaced under its own event.
+    let begun = match unsafe { CONNECTIONS.get(socket.id()) } {
+        Some(connection) if connection.flags & ESTABLISHED_FLAG == 0 => *connection,
+        _ => UNKNOWN,
+    };
+    let direction = if old == SYN_SENT || begun.flags & OUTBOUND_FLAG != 0 { OUTBOUND } else { INBOUND };
+
+    let account = account(ctx, &key(&tuple, direction))?;
+    // SAFETY: `account` points into a live map value; all changes are atomic adds.
+    unsafe {
+        let counters = &raw mut (*account).counters;
+        add(&raw mut (*counters).connections, 1);
+        if direction == OUTBOUND {
+            if begun.flags & SYN_COUNTED_FLAG == 0 {
+                add(&raw mut (*counters).syns, 1);
+            }
+            if begun.since_ns != 0 {
+                observe(&raw mut (*counters).connect, &CONNECT_BOUNDS_NS, now.saturating_sub(begun.since_ns));
+            }
+        } else {
+            touch_port(tuple.local_port, now);
+        }
+        if let Some(closed) = CLOSED.get(tuple) {
+            observe(&raw mut (*counters).reuse, &REUSE_BOUNDS_NS, now.saturating_sub(*closed));
+            if CLOSED.remove(tuple).is_ok() {
+                tally(Tally::ClosedReused);
+            }
+        }
+    }
+    let flags = if direction == OUTBOUND { OUTBOUND_FLAG | ESTABLISHED_FLAG } else { ESTABLISHED_FLAG };
+    remember(ctx, socket.id(), Connection { since_ns: now, flags });
+    Some(())
+}
+
+/// A connection leaves ESTABLISHED, as each does exactly once: whoever makes it leave ended it.
+#[inline(always)]
+fn end<C: EbpfContext>(ctx: &C, socket: &impl Socket, new: u32) -> Option<()> {
+    let by = match new {
+        FIN_WAIT1 => ClosedBy::Local,
+        CLOSE_WAIT => ClosedBy::Peer,
+        // No error yet is close() with unread data or SO_LINGER 0: the RST goes out right after this event.
+        _ => match socket.error() {
+            0 | EPIPE | ECONNRESET | ECONNABORTED => ClosedBy::Reset,
+            _ => ClosedBy::Timeout,
+        },
+    };
+    let tuple = socket.tuple();
+    // SAFETY: the helper only reads the clock.
+    let direction = direction(socket.id(), tuple.local_port, unsafe { bpf_ktime_get_ns() });
+    let account = account(ctx, &key(&tuple, direction))?;
+    // SAFETY: `account` points into a live map value; the change is an atomic add.
+    unsafe { add(&raw mut (*account).counters.closes[by as usize], 1) };
+    Some(())
+}
+
+/// The socket is done: book its lifetime or its failure to connect, and remember its 4-tuple.
+#[inline(always)]
+fn close<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> {
+    // SAFETY: the helper only reads the clock.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let tuple = socket.tuple();
+    // SAFETY: copied out at once; the entry of a live socket is not replaced under its own event.
+    let connection = match unsafe { CONNECTIONS.get(socket.id()) } {
+        Some(connection) => *connection,
+        None => UNKNOWN,
+    };
+    if connection.flags != UNKNOWN.flags {
+        let _ = CONNECTIONS.remove(socket.id());
+    }
+    if !matches!(old, SYN_SENT | SYN_RECV) {
+        if CLOSED.insert(tuple, now, u64::from(BPF_ANY)).is_ok() {
+            tally(Tally::ClosedRemembered);
+        }
+        if connection.flags == UNKNOWN.flags {
+            return None;
+        }
+        let direction = if connection.flags & OUTBOUND_FLAG != 0 { OUTBOUND } else { INBOUND };
+        if direction == INBOUND {
+            touch_port(tuple.local_port, now);
+        }
+        if connection.since_ns != 0 {
+            let account = account(ctx, &key(&tuple, direction))?;
+            let lifetime = now.saturating_sub(connection.since_ns);
+            // SAFETY: `account` points into a live map value; all changes are atomic adds.
+            unsafe { observe(&raw mut (*account).counters.lifetime, &LIFETIME_BOUNDS_NS, lifetime) };
+        }
+    } else if old == SYN_SENT || connection.flags & OUTBOUND_FLAG != 0 {
+        let reason = match socket.error() {
+            ETIMEDOUT => ConnectFailure::Timeout,
+            ECONNREFUSED => ConnectFailure::Refused,
+            EHOSTUNREACH | ENETUNREACH => ConnectFailure::Unreachable,
+            ECONNRESET => ConnectFailure::Reset,
+            // No SYN was sent (no free port, say): that is no failure of the peer or the network.
+            0 if !socket.has_sent() => return None,
+            _ => ConnectFailure::Other,
+        };
+        let account = account(ctx, &key(&tuple, OUTBOUND))?;
+        // SAFETY: as above.
+        unsafe {
+            let counters = &raw mut (*account).counters;
+            add(&raw mut (*counters).connect_failures[reason as usize], 1);
+            if connection.flags & SYN_COUNTED_FLAG == 0 {
+                add(&raw mut (*counters).syns, 1);
+            }
+        }
+    }
+    Some(())
+}

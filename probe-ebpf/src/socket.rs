@@ -1,0 +1,273 @@
+//! Reading a socket: directly, where the kernel hands us a typed pointer, or from a classic tracepoint's record.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext, Global,
+    helpers::{bpf_probe_read_kernel, generated::bpf_skc_to_tcp_sock},
+    programs::TracePointContext,
+};
+use probe_ebpf::{connection::FourTuple, fields::ABSENT, record::Record};
+
+use crate::constants::{
+    INET_SPORT, NET_INUM, NETNS, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM,
+    SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR,
+};
+
+const AF_INET: u16 = 2;
+
+/// What the bodies of the programs ask of a socket.
+pub trait Socket {
+    /// The kernel address of the socket.
+    fn id(&self) -> u64;
+    /// The connection, IPv4 as v4-mapped.
+    fn tuple(&self) -> FourTuple;
+    /// `sk_err`: the errno that is ending the connection, 0 if none. At ->CLOSE it is already set.
+    fn error(&self) -> i32;
+    /// Whether anything was sent: a connect() that fails for want of a port passes SYN_SENT without a SYN.
+    fn has_sent(&self) -> bool;
+}
+
+/// Reads a field through a pointer whose type the verifier knows.
+///
+/// # Safety
+/// `base` must be a BTF-typed kernel pointer and `offset` a frozen constant that lies inside its type; the verifier
+/// proves both, and a wild pointer reads as 0 (the load has a fault handler).
+#[inline(always)]
+pub unsafe fn field<T: Copy>(base: *const u8, offset: &Global<u32>) -> T {
+    unsafe { base.add(offset.load() as usize).cast::<T>().read_volatile() }
+}
+
+/// An IPv6 address field, read as two words.
+///
+/// # Safety
+/// As [`field`].
+#[inline(always)]
+unsafe fn ipv6(base: *const u8, offset: &Global<u32>) -> [u8; 16] {
+    let start = unsafe { base.add(offset.load() as usize) }.cast::<u64>();
+    let words = unsafe { [start.read_volatile(), start.add(1).read_volatile()] };
+    bytemuck::cast(words)
+}
+
+/// IPv4 in network order as v4-mapped IPv6.
+#[inline(always)]
+pub fn v4_mapped(addr: u32) -> [u8; 16] {
+    bytemuck::cast([0, 0, 0xffff_u32.to_be(), addr])
+}
+
+/// The part of a socket that mini-sockets and requests have too (`struct sock_common`).
+#[derive(Clone, Copy)]
+pub struct Common(*const u8);
+
+impl Common {
+    /// Wraps a BTF-typed pointer, which must not be null.
+    #[inline(always)]
+    pub fn new(sk: *const c_void) -> Self {
+        Self(sk.cast())
+    }
+
+    /// Whether the socket lives in the namespace that is watched.
+    #[inline(always)]
+    pub fn is_ours(self) -> bool {
+        // SAFETY: `skc_net` is a typed pointer to the namespace, which outlives its sockets.
+        unsafe {
+            let net: *const u8 = field(self.0, &SKC_NET);
+            field::<u32>(net, &NET_INUM) == NETNS.load()
+        }
+    }
+
+    #[inline(always)]
+    pub fn state(self) -> u32 {
+        // SAFETY: `skc_state` lies in `sock_common`.
+        u32::from(unsafe { field::<u8>(self.0, &SKC_STATE) })
+    }
+
+    /// The connection; `skc_num` is the local port until the socket reaches CLOSE.
+    #[inline(always)]
+    pub fn tuple(self) -> FourTuple {
+        // SAFETY: all fields lie in `sock_common`.
+        unsafe { self.tuple_with_local_port(field(self.0, &SKC_NUM)) }
+    }
+
+    #[inline(always)]
+    fn tuple_with_local_port(self, local_port: u16) -> FourTuple {
+        // SAFETY: all fields lie in `sock_common`.
+        unsafe {
+            let remote_port = u16::from_be(field(self.0, &SKC_DPORT));
+            let (local, remote) = if field::<u16>(self.0, &SKC_FAMILY) == AF_INET {
+                (v4_mapped(field(self.0, &SKC_RCV_SADDR)), v4_mapped(field(self.0, &SKC_DADDR)))
+            } else {
+                (ipv6(self.0, &SKC_V6_RCV_SADDR), ipv6(self.0, &SKC_V6_DADDR))
+            };
+            FourTuple { local, remote, local_port, remote_port }
+        }
+    }
+}
+
+/// A full TCP socket behind a typed pointer.
+pub struct TypedSocket {
+    common: Common,
+    tcp: *const u8,
+}
+
+impl TypedSocket {
+    /// `None` for anything but a full TCP socket of our namespace: the cast refuses SCTP, MPTCP and mini-sockets.
+    #[inline(always)]
+    pub fn new(sk: *const c_void) -> Option<Self> {
+        let common = Common::new(sk);
+        if !common.is_ours() {
+            return None;
+        }
+        // SAFETY: `sk` is the socket the kernel passed to the tracepoint.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) };
+        if tcp.is_null() { None } else { Some(Self { common, tcp: tcp.cast_const().cast() }) }
+    }
+}
+
+impl Socket for TypedSocket {
+    #[inline(always)]
+    fn id(&self) -> u64 {
+        self.common.0 as u64
+    }
+
+    /// The local port comes from `inet_sport`: at ->CLOSE `skc_num` is 0 already (inet_put_port ran).
+    #[inline(always)]
+    fn tuple(&self) -> FourTuple {
+        // SAFETY: `inet_sport` lies inside `tcp_sock`, which begins with `inet_sock`.
+        let local_port = u16::from_be(unsafe { field(self.tcp, &INET_SPORT) });
+        self.common.tuple_with_local_port(local_port)
+    }
+
+    #[inline(always)]
+    fn error(&self) -> i32 {
+        // SAFETY: `sk_err` lies inside `sock`, with which `tcp_sock` begins.
+        unsafe { field(self.tcp, &SK_ERR) }
+    }
+
+    #[inline(always)]
+    fn has_sent(&self) -> bool {
+        // SAFETY: `segs_out` lies inside `tcp_sock`.
+        unsafe { field::<u32>(self.tcp, &SEGS_OUT) != 0 }
+    }
+}
+
+/// A socket named by the record of a classic tracepoint. What the record lacks is read from the socket, where the
+/// kernel's BTF says where; without BTF it stays unknown.
+pub struct RecordedSocket {
+    address: u64,
+    tuple: FourTuple,
+}
+
+/// Reads from the record at an offset the agent found in tracefs.
+///
+/// # Safety
+/// `offset` must lie inside the record.
+#[inline(always)]
+pub unsafe fn recorded<T>(ctx: &TracePointContext, offset: u32) -> Result<T, i32> {
+    unsafe { ctx.read_at(offset as usize) }
+}
+
+/// Reads a field of the kernel object at `address`; `None` where the kernel's layout is not known.
+#[inline(always)]
+pub fn probed<T>(address: u64, offset: &Global<u32>) -> Option<T> {
+    let offset = offset.load();
+    if offset == ABSENT {
+        return None;
+    }
+    // SAFETY: a faulting read is refused by the helper, not executed.
+    unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const T) }.ok()
+}
+
+impl RecordedSocket {
+    /// `None` when the record names no socket, or one of another namespace.
+    #[inline(always)]
+    pub fn new(ctx: &TracePointContext, record: &Record) -> Option<Self> {
+        // SAFETY: the agent took the offsets from the `format` of this very tracepoint.
+        unsafe {
+            let address = recorded(ctx, record.socket).ok()?;
+            if !address_is_ours(address) {
+                return None;
+            }
+            let tuple = FourTuple {
+                local: recorded(ctx, record.local).ok()?,
+                remote: recorded(ctx, record.remote).ok()?,
+                local_port: recorded(ctx, record.local_port).ok()?,
+                remote_port: recorded(ctx, record.remote_port).ok()?,
+            };
+            Some(Self { address, tuple })
+        }
+    }
+
+    /// As [`Self::new`], for a record that holds two `struct sockaddr` instead of addresses and ports.
+    #[inline(always)]
+    pub fn with_sockaddr(ctx: &TracePointContext, record: &Record) -> Option<Self> {
+        // SAFETY: as above.
+        unsafe {
+            let address = recorded(ctx, record.socket).ok()?;
+            if !address_is_ours(address) {
+                return None;
+            }
+            let (local, local_port) = sockaddr(ctx, record.local)?;
+            let (remote, remote_port) = sockaddr(ctx, record.remote)?;
+            Some(Self { address, tuple: FourTuple { local, remote, local_port, remote_port } })
+        }
+    }
+}
+
+/// Whether the record's socket exists and, where the kernel's layout is known, is of the watched namespace.
+#[inline(always)]
+fn address_is_ours(address: u64) -> bool {
+    if address == 0 {
+        return false;
+    }
+    match probed::<u64>(address, &SKC_NET) {
+        Some(net) => probed::<u32>(net, &NET_INUM) == Some(NETNS.load()),
+        None => SKC_NET.load() == ABSENT,
+    }
+}
+
+/// Reads a `sockaddr_in` or `sockaddr_in6` out of the record.
+///
+/// # Safety
+/// `offset` must be that of a 28-byte `sockaddr` field.
+#[inline(always)]
+unsafe fn sockaddr(ctx: &TracePointContext, offset: u32) -> Option<([u8; 16], u16)> {
+    unsafe {
+        let family: u16 = recorded(ctx, offset).ok()?;
+        let port = u16::from_be(recorded(ctx, offset + 2).ok()?);
+        let addr =
+            if family == AF_INET { v4_mapped(recorded(ctx, offset + 4).ok()?) } else { recorded(ctx, offset + 8).ok()? };
+        Some((addr, port))
+    }
+}
+
+impl Socket for RecordedSocket {
+    #[inline(always)]
+    fn id(&self) -> u64 {
+        self.address
+    }
+
+    #[inline(always)]
+    fn tuple(&self) -> FourTuple {
+        self.tuple
+    }
+
+    #[inline(always)]
+    fn error(&self) -> i32 {
+        probed(self.address, &SK_ERR).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn has_sent(&self) -> bool {
+        probed::<u32>(self.address, &SEGS_OUT).map_or(self.tuple.local_port != 0, |sent| sent != 0)
+    }
+}
+
+/// The context of an iterator program, for those who need one to log.
+pub struct IterContext(pub *mut c_void);
+
+impl EbpfContext for IterContext {
+    fn as_ptr(&self) -> *mut c_void {
+        self.0
+    }
+}

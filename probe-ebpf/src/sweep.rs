@@ -1,0 +1,42 @@
+//! The census: one walk over all TCP sockets, summed per peer inside the kernel.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Room for every TCP state number (1 ESTABLISHED … 12 NEW_SYN_RECV), a power of two so that a masked index is
+/// always inside.
+pub const STATES: usize = 16;
+
+/// The kernel's state numbers (`include/net/tcp_states.h`), stable since they are ABI of `sock_diag`.
+pub mod state {
+    #![expect(missing_docs, reason = "the kernel's own names")]
+    pub const ESTABLISHED: u32 = 1;
+    pub const SYN_SENT: u32 = 2;
+    pub const SYN_RECV: u32 = 3;
+    pub const FIN_WAIT1: u32 = 4;
+    pub const FIN_WAIT2: u32 = 5;
+    pub const TIME_WAIT: u32 = 6;
+    pub const CLOSE: u32 = 7;
+    pub const CLOSE_WAIT: u32 = 8;
+    pub const LAST_ACK: u32 = 9;
+    pub const LISTEN: u32 = 10;
+    pub const CLOSING: u32 = 11;
+    pub const NEW_SYN_RECV: u32 = 12;
+}
+
+/// What one walk found in total, and which walk is running.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Sweep {
+    /// Number of the walk; the agent raises it before each.
+    pub generation: u32,
+    /// Mini-sockets, whatever their sub-state: what `tcp_max_tw_buckets` limits.
+    pub mini_sockets: u32,
+    /// All sockets by state, listeners included; mini-sockets by their sub-state.
+    pub sockets: [u32; STATES],
+}
+
+const _: () = assert!(size_of::<Sweep>() == 72);
+
+// SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Sweep {}

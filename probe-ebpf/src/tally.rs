@@ -1,0 +1,30 @@
+//! What the kernel side counts about itself, one `u64` per CPU and kind.
+
+/// The kinds; the value is the index into the per-CPU map `TALLIES`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tally {
+    /// Runs of the programs on `inet_sock_set_state`.
+    RunsState = 0,
+    /// Runs on `tcp_retransmit_skb`.
+    RunsRetransmit = 1,
+    /// Runs on `tcp_retransmit_synack`.
+    RunsSynack = 2,
+    /// Runs on `tcp_receive_reset`.
+    RunsReceiveReset = 3,
+    /// Runs on `tcp_send_reset`.
+    RunsSendReset = 4,
+    /// Events booked to the overflow account because the map of peers was full.
+    LostPeers = 5,
+    /// Events booked to the overflow account because the map of half-open peers was full.
+    LostHalfOpen = 6,
+    /// Connections whose start is not remembered because the map of connections was full.
+    LostConnections = 7,
+    /// Closed 4-tuples put into the memory for reuse.
+    ClosedRemembered = 8,
+    /// Closed 4-tuples taken out of it again by a reuse.
+    ClosedReused = 9,
+}
+
+/// Number of kinds.
+pub const TALLIES: u32 = 10;
