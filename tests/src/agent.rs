@@ -1,0 +1,189 @@
+//! The agent under test, as a process, and what it says of itself over HTTP.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use prometheus_parse::{Scrape, Value};
+use tempfile::TempDir;
+
+use crate::{eventually, host::Host, program};
+
+/// Where each agent serves, on its own host's loopback.
+const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
+
+/// A running agent; killed on drop if it still runs.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    host: &'a Host,
+    child: Child,
+    log: PathBuf,
+    _directory: TempDir,
+}
+
+impl<'a> Agent<'a> {
+    /// Starts an agent and waits until it is ready.
+    #[must_use]
+    pub fn start(host: &'a Host, args: &[&str]) -> Self {
+        let mut command = host.command(program("tcpwarden"));
+        command.arg("run").args(args);
+        let mut agent = Self::spawn(host, command);
+        eventually(Duration::from_secs(30), || {
+            if let Ok(Some(status)) = agent.child.try_wait() {
+                return Err(format!("the agent ended with {status}"));
+            }
+            match agent.get("/readyz") {
+                Some((200, _)) => Ok(()),
+                other => Err(format!("/readyz answers {other:?}; the agent's log:\n{}", agent.log())),
+            }
+        });
+        agent
+    }
+
+    fn spawn(host: &'a Host, mut command: Command) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let log = directory.path().join("log");
+        let stderr = File::create(&log).expect("a log file");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("the agent starts");
+        Self { host, child, log, _directory: directory }
+    }
+
+    /// Everything it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("the log is text")
+    }
+
+    /// Its process (nsenter replaces itself by it).
+    #[must_use]
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).expect("the agent runs");
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("the agent can be waited for")
+    }
+
+    /// Status and body of an HTTP request; `None` when nothing answers.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        self.host.enter(|| {
+            let mut stream = TcpStream::connect(SocketAddr::from(ADDRESS)).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            let (head, body) = answer.split_once("\r\n\r\n")?;
+            let status = head.split_whitespace().nth(1)?.parse().ok()?;
+            Some((status, body.to_owned()))
+        })
+    }
+
+    /// Scrapes it.
+    #[must_use]
+    pub fn scrape(&self) -> Metrics {
+        let (status, body) = self.get("/metrics").expect("the agent serves");
+        assert_eq!(status, 200, "{body}");
+        Metrics::parse(&body)
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "log of the agent on {}:\n{}", self.host.name(), self.log());
+        }
+    }
+}
+
+/// One scrape.
+#[derive(Debug)]
+pub struct Metrics {
+    /// As it came.
+    pub body: String,
+    scrape: Scrape,
+}
+
+/// Whose series.
+#[derive(Clone, Copy, Debug)]
+pub struct Series<'a> {
+    /// Value of `peer`.
+    pub peer: &'a str,
+    /// Value of `port`.
+    pub port: &'a str,
+    /// Value of `direction`.
+    pub direction: &'a str,
+}
+
+impl Metrics {
+    fn parse(body: &str) -> Self {
+        let lines = body.lines().map(|line| Ok(line.to_owned()));
+        Self { body: body.to_owned(), scrape: Scrape::parse(lines).expect("text format") }
+    }
+
+    /// The one sample of `name` (without `tcpwarden_`) that has all of `labels`; of a histogram, its count.
+    #[must_use]
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let name = format!("tcpwarden_{name}");
+        let matching = self.scrape.samples.iter().filter(|sample| {
+            sample.metric == name && labels.iter().all(|(key, value)| sample.labels.get(key) == Some(value))
+        });
+        let values: Vec<f64> = matching.map(|sample| number(&sample.value)).collect();
+        assert!(values.len() <= 1, "{name}{labels:?} is {} series", values.len());
+        values.first().copied()
+    }
+
+    /// A per-peer sample; 0 when the peer has no series (yet).
+    #[must_use]
+    pub fn peer(&self, name: &str, series: Series<'_>, extra: &[(&str, &str)]) -> u64 {
+        let Series { peer, port, direction } = series;
+        let mut labels = vec![("peer", peer), ("port", port), ("direction", direction)];
+        labels.extend(extra);
+        whole(self.value(name, &labels).unwrap_or_default())
+    }
+
+    /// All per-peer sockets that are not 0, by peer, port and state, in one direction.
+    #[must_use]
+    pub fn sockets(&self, direction: &str) -> crate::truth::Sockets {
+        let matching = self.scrape.samples.iter().filter(|sample| {
+            sample.metric == "tcpwarden_peer_sockets" && sample.labels.get("direction") == Some(direction)
+        });
+        let mut sockets = crate::truth::Sockets::new();
+        for sample in matching {
+            let label = |name: &str| sample.labels.get(name).expect("every peer series has these labels").to_owned();
+            let count = whole(number(&sample.value));
+            if count > 0 {
+                let peer: IpAddr = label("peer").parse().expect("no group and no rest in this scenario");
+                sockets.insert((peer, label("port").parse().expect("a port"), label("state")), count);
+            }
+        }
+        sockets
+    }
+}
+
+fn number(value: &Value) -> f64 {
+    match value {
+        Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => *value,
+        Value::Histogram(buckets) => buckets.last().map_or(0.0, |bucket| bucket.count),
+        Value::Summary(_) => f64::NAN,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of a test are small and whole")]
+fn whole(value: f64) -> u64 {
+    assert!(value >= 0.0 && value.fract() == 0.0, "{value} is no count");
+    value as u64
+}

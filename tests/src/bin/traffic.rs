@@ -1,0 +1,105 @@
+//! A client or server that plays a script on each of its connections, one process for all of them.
+//!
+//!     traffic serve   ADDRESS COUNT STEP,STEP,…
+//!     traffic connect ADDRESS COUNT STEP,STEP,… [SOURCE-PORT]
+//!
+//! All connections of a process take a step before any takes the next. Steps: `read` to the end of the stream, `peek`
+//! until data is there, `write` ten bytes, `shut` our side, `linger0`, `timeout1` (TCP_USER_TIMEOUT of one second),
+//! `gate` (wait for a line on stdin), `hold` (until stdin ends), `close`. A server prints `listening`, a client prints
+//! one line per failed connection attempt; errors of a step are part of the play.
+
+#![expect(clippy::print_stdout, reason = "it talks to the test")]
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use socket2::{Domain, Socket, Type};
+
+/// Nothing waits longer for its peer: a play that goes wrong ends by itself.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [role, address, count, steps, rest @ ..] = args.as_slice() else {
+        bail!("usage: traffic serve|connect ADDRESS COUNT STEPS [SOURCE-PORT]");
+    };
+    let address: SocketAddr = address.parse().context("ADDRESS")?;
+    let count: usize = count.parse().context("COUNT")?;
+    let source_port: Option<u16> = rest.first().map(|port| port.parse()).transpose().context("SOURCE-PORT")?;
+    let mut sockets = match role.as_str() {
+        "serve" => serve(address, count)?,
+        "connect" => connect(address, count, source_port)?,
+        _ => bail!("no role {role}"),
+    };
+    for step in steps.split(',') {
+        play(step, &mut sockets)?;
+    }
+    Ok(())
+}
+
+fn serve(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Socket>> {
+    let listener = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    listener.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        listener.set_only_v6(false)?;
+    }
+    listener.bind(&address.into()).with_context(|| format!("bind {address}"))?;
+    listener.listen(4096)?;
+    listener.set_read_timeout(Some(PATIENCE))?; // Holds for accept(), and for the accepted sockets.
+    println!("listening");
+    (0..count).map(|_| Ok(listener.accept()?.0)).collect()
+}
+
+fn connect(address: SocketAddr, count: usize, source_port: Option<u16>) -> anyhow::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if let Some(port) = source_port {
+            let any: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(any, port).into())?;
+        }
+        socket.set_read_timeout(Some(PATIENCE))?;
+        match socket.connect(&address.into()) {
+            Ok(()) => sockets.push(socket),
+            Err(error) => println!("failed: {error}"),
+        }
+    }
+    println!("connected");
+    Ok(sockets)
+}
+
+fn play(step: &str, sockets: &mut Vec<Socket>) -> anyhow::Result<()> {
+    match step {
+        "gate" => {
+            io::stdin().read_line(&mut String::new())?;
+        }
+        "hold" => {
+            io::stdin().read_to_end(&mut Vec::new())?;
+        }
+        "close" => sockets.clear(),
+        _ => {
+            for socket in sockets {
+                // A reset connection answers a step with an error; that it is reset is what the play is about.
+                let _ = step_of(step, socket)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn step_of(step: &str, socket: &mut Socket) -> anyhow::Result<io::Result<()>> {
+    Ok(match step {
+        "read" => socket.read_to_end(&mut Vec::new()).map(drop),
+        "peek" => socket.peek(&mut [std::mem::MaybeUninit::uninit()]).map(drop),
+        "write" => socket.write_all(b"ten bytes!"),
+        "shut" => socket.shutdown(std::net::Shutdown::Write),
+        "linger0" => socket.set_linger(Some(Duration::ZERO)),
+        "timeout1" => socket.set_tcp_user_timeout(Some(Duration::from_secs(1))),
+        _ => bail!("no step {step}"),
+    })
+}

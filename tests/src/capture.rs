@@ -1,0 +1,232 @@
+//! Packets on the wire, by tcpdump, and what they say about each connection.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{BufRead as _, BufReader},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::{Child, Stdio},
+    thread,
+    time::Duration,
+};
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use pcap_file::pcap::PcapReader;
+use tempfile::TempDir;
+
+use crate::host::Host;
+
+/// A running capture of all TCP packets on `eth0` of a host.
+#[derive(Debug)]
+pub struct Capture {
+    tcpdump: Child,
+    _directory: TempDir,
+    file: PathBuf,
+}
+
+impl Capture {
+    /// Starts it, and waits until it captures.
+    #[must_use]
+    pub fn start(host: &Host) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let file = directory.path().join("capture.pcap");
+        let mut command = host.command("tcpdump");
+        command.args(["-i", "eth0", "-s", "128", "-B", "65536", "-U", "--immediate-mode", "-Z", "root", "-w"]).arg(&file).arg("tcp");
+        let mut tcpdump = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tcpdump runs (`cargo xtask setup` installs it)");
+        let mut stderr = BufReader::new(tcpdump.stderr.take().expect("stderr is piped"));
+        let mut line = String::new();
+        while !line.contains("listening on") {
+            line.clear();
+            let read = stderr.read_line(&mut line).expect("tcpdump prints text");
+            assert!(read > 0, "tcpdump ended before it listened");
+        }
+        // Keep the pipe drained, so that tcpdump never blocks on its last words.
+        thread::spawn(move || stderr.lines().for_each(drop));
+        Self { tcpdump, _directory: directory, file }
+    }
+
+    /// Stops it and returns what was on the wire.
+    #[must_use]
+    pub fn stop(mut self) -> Wire {
+        thread::sleep(Duration::from_millis(300)); // Packets still on their way through the kernel's ring.
+        interrupt(&self.tcpdump);
+        let _ = self.tcpdump.wait();
+        let file = File::open(&self.file).expect("tcpdump wrote its file");
+        let mut reader = PcapReader::new(file).expect("a pcap file");
+        let mut wire = Wire::default();
+        while let Some(packet) = reader.next_packet() {
+            wire.add(&packet.expect("a whole packet").data);
+        }
+        wire
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let _ = self.tcpdump.kill();
+        let _ = self.tcpdump.wait();
+    }
+}
+
+fn interrupt(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("our own child can be interrupted");
+}
+
+/// Everything on the wire, by the client's and the server's endpoint; whoever sent the first SYN is the client.
+#[derive(Debug, Default)]
+pub struct Wire {
+    flows: BTreeMap<(SocketAddr, SocketAddr), Vec<Segment>>,
+    /// Incarnations of flows that ended by a new SYN on the same ports.
+    earlier: Vec<((SocketAddr, SocketAddr), Vec<Segment>)>,
+}
+
+/// One segment of a flow.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    by_client: bool,
+    syn: bool,
+    ack: bool,
+    fin: bool,
+    rst: bool,
+    seq: u32,
+    payload: u32,
+}
+
+/// What the packets of one service say, summed over its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Handshakes that were completed.
+    pub connections: u64,
+    /// SYNs with a sequence number of their own.
+    pub syns: u64,
+    /// SYNs sent again.
+    pub syn_retries: u64,
+    /// SYN-ACKs sent again.
+    pub synack_retries: u64,
+    /// Other segments that the client sent again.
+    pub client_retransmits: u64,
+    /// Other segments that the server sent again.
+    pub server_retransmits: u64,
+    /// RSTs the client sent.
+    pub client_resets: u64,
+    /// RSTs the server sent.
+    pub server_resets: u64,
+    /// Connections whose first FIN was the client's.
+    pub client_closes: u64,
+    /// Connections whose first FIN was the server's.
+    pub server_closes: u64,
+}
+
+impl Wire {
+    fn add(&mut self, packet: &[u8]) {
+        let sliced = SlicedPacket::from_ethernet(packet).expect("an Ethernet frame");
+        let (source, destination, ip_payload): (IpAddr, IpAddr, usize) = match &sliced.net {
+            Some(NetSlice::Ipv4(v4)) => {
+                let header = v4.header();
+                let payload = usize::from(header.total_len()) - header.slice().len();
+                (header.source_addr().into(), header.destination_addr().into(), payload)
+            }
+            Some(NetSlice::Ipv6(v6)) => {
+                let header = v6.header();
+                (header.source_addr().into(), header.destination_addr().into(), usize::from(header.payload_length()))
+            }
+            _ => return,
+        };
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return };
+        let source = SocketAddr::new(source, tcp.source_port());
+        let destination = SocketAddr::new(destination, tcp.destination_port());
+        let by_client = if self.flows.contains_key(&(source, destination)) {
+            true
+        } else if self.flows.contains_key(&(destination, source)) {
+            false
+        } else {
+            tcp.syn() && !tcp.ack()
+        };
+        let key = if by_client { (source, destination) } else { (destination, source) };
+        let segment = Segment {
+            by_client,
+            syn: tcp.syn(),
+            ack: tcp.ack(),
+            fin: tcp.fin(),
+            rst: tcp.rst(),
+            seq: tcp.sequence_number(),
+            payload: u32::try_from(ip_payload - tcp.header_slice().len()).expect("a segment is small"),
+        };
+        let flow = self.flows.entry(key).or_default();
+        let opens_anew = by_client && segment.syn && flow.iter().any(|old| old.by_client && old.fin)
+            && flow.iter().all(|old| !(old.by_client && old.syn && old.seq == segment.seq));
+        if opens_anew {
+            self.earlier.push((key, std::mem::take(flow)));
+        }
+        flow.push(segment);
+    }
+
+    /// Sums the connections to one port of one server.
+    #[must_use]
+    pub fn service(&self, server: IpAddr, port: u16) -> Service {
+        let current = self.flows.iter().map(|(key, segments)| (*key, segments));
+        let earlier = self.earlier.iter().map(|(key, segments)| (*key, segments));
+        let mut sum = Service::default();
+        for ((_, to), segments) in current.chain(earlier) {
+            if to == SocketAddr::new(server, port) {
+                add_flow(&mut sum, segments);
+            }
+        }
+        sum
+    }
+}
+
+fn add_flow(sum: &mut Service, segments: &[Segment]) {
+    let mut syns = BTreeSet::new();
+    let mut synacks = BTreeSet::new();
+    // What each side has sent up to: a segment that begins before it was sent before.
+    let mut sent: [Option<u32>; 2] = [None; 2];
+    let mut closed = false;
+    let mut answered = false;
+    let mut established = false;
+    for segment in segments {
+        let side = usize::from(segment.by_client);
+        let length = segment.payload + u32::from(segment.syn) + u32::from(segment.fin);
+        let retransmits = if segment.by_client { &mut sum.client_retransmits } else { &mut sum.server_retransmits };
+        if segment.rst {
+            *(if segment.by_client { &mut sum.client_resets } else { &mut sum.server_resets }) += 1;
+            continue;
+        }
+        if segment.syn {
+            let (seen, first, again) = if segment.ack {
+                answered = true;
+                (&mut synacks, None, &mut sum.synack_retries)
+            } else {
+                (&mut syns, Some(&mut sum.syns), &mut sum.syn_retries)
+            };
+            if seen.insert(segment.seq) {
+                if let Some(first) = first {
+                    *first += 1;
+                }
+            } else {
+                *again += 1;
+            }
+        } else {
+            if segment.by_client && segment.ack && answered && !established {
+                established = true;
+                sum.connections += 1;
+            }
+            if length > 0 && sent[side].is_some_and(|end| segment.seq.wrapping_sub(end).cast_signed() < 0) {
+                *retransmits += 1;
+            }
+        }
+        if segment.fin && !closed {
+            closed = true;
+            *(if segment.by_client { &mut sum.client_closes } else { &mut sum.server_closes }) += 1;
+        }
+        let end = segment.seq.wrapping_add(length);
+        if length > 0 && sent[side].is_none_or(|old| end.wrapping_sub(old).cast_signed() > 0) {
+            sent[side] = Some(end);
+        }
+    }
+}

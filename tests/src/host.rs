@@ -1,0 +1,98 @@
+//! A host: a network namespace of its own.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A network namespace with its loopback up; deleted on drop.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+}
+
+impl Host {
+    /// Makes a host; its name carries our pid and a number, so tests may run side by side.
+    #[must_use]
+    pub fn new(role: &str) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tw{}-{number}-{role}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).output();
+        match made {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => panic!(
+                "cannot make a network namespace (the lab needs root; `cargo xtask test --no-kernel` leaves it out): {}",
+                String::from_utf8_lossy(&output.stderr)
+            ),
+            Err(error) => panic!("cannot run ip (iproute2; `cargo xtask setup` installs it): {error}"),
+        }
+        let host = Self { name };
+        host.run("ip", ["link", "set", "lo", "up"]);
+        host
+    }
+
+    /// Name of the namespace.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn path(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+
+    /// A command that will run on this host. Not `ip netns exec`, which mounts a fresh /sys without tracefs.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).arg(program);
+        command
+    }
+
+    /// Runs a command on this host and returns what it printed; panics when it fails.
+    pub fn run<A: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = A>) -> String {
+        let mut command = self.command(program);
+        command.args(args);
+        let Output { status, stdout, stderr } = command.output().expect("nsenter runs (util-linux)");
+        assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8_lossy(&stdout).into_owned()
+    }
+
+    /// Runs the words of `line` as a command, as in a shell without quotes.
+    pub fn sh(&self, line: &str) -> String {
+        let mut words = line.split_whitespace();
+        let program = words.next().expect("a command");
+        self.run(program, words)
+    }
+
+    /// Sets a kernel setting of this host.
+    pub fn sysctl(&self, name: &str, value: &str) {
+        self.run("sysctl", ["-qw", &format!("{name}={value}")]);
+    }
+
+    /// Runs `inside` in a thread that has moved to this host.
+    pub fn enter<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let moved = scope.spawn(|| {
+                let namespace = File::open(self.path()).expect("the namespace exists");
+                move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))
+                    .expect("root may enter a namespace");
+                inside()
+            });
+            moved.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}

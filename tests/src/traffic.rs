@@ -1,0 +1,90 @@
+//! Clients and servers as processes.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{IpAddr, SocketAddr},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use crate::{host::Host, program};
+
+/// A `traffic` process; killed on drop if it still runs.
+#[derive(Debug)]
+pub struct Traffic {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Traffic {
+    /// Starts a server on every address of `host`'s `port` and waits until it listens.
+    #[must_use]
+    pub fn serve(host: &Host, address: IpAddr, port: u16, count: usize, steps: &str) -> Self {
+        let mut server = Self::start(host, "serve", SocketAddr::new(address, port), count, steps, None);
+        assert_eq!(server.line(), "listening");
+        server
+    }
+
+    /// Starts a client.
+    #[must_use]
+    pub fn connect(host: &Host, to: IpAddr, port: u16, count: usize, steps: &str) -> Self {
+        Self::start(host, "connect", SocketAddr::new(to, port), count, steps, None)
+    }
+
+    /// Starts a client that binds `source_port` first.
+    #[must_use]
+    pub fn connect_from(host: &Host, source_port: u16, to: IpAddr, port: u16, steps: &str) -> Self {
+        Self::start(host, "connect", SocketAddr::new(to, port), 1, steps, Some(source_port))
+    }
+
+    fn start(host: &Host, role: &str, address: SocketAddr, count: usize, steps: &str, source_port: Option<u16>) -> Self {
+        let mut command = host.command(program("traffic"));
+        command.args([role, &address.to_string(), &count.to_string(), steps]);
+        command.args(source_port.map(|port| port.to_string()));
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the traffic program starts");
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Self { child, stdin, stdout }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("its output is text");
+        line.trim_end().to_owned()
+    }
+
+    /// Waits until every connection attempt of a client has ended; returns the failures it reported.
+    pub fn connected(&mut self) -> Vec<String> {
+        let mut failures = Vec::new();
+        loop {
+            let line = self.line();
+            match line.as_str() {
+                "connected" => return failures,
+                "" => panic!("the client ended without having tried all connections"),
+                _ => failures.push(line),
+            }
+        }
+    }
+
+    /// Lets it pass its next gate.
+    pub fn open_gate(&mut self) {
+        let stdin = self.stdin.as_mut().expect("the gate is still there");
+        stdin.write_all(b"\n").expect("it waits at the gate");
+    }
+
+    /// Ends its `hold`, and waits until it has played its script.
+    pub fn finish(mut self) {
+        drop(self.stdin.take());
+        let status = self.child.wait().expect("it can be waited for");
+        assert!(status.success(), "the traffic program failed: {status}");
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,72 @@
+//! What the system's own tools say.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::host::Host;
+
+/// Number of sockets by peer, our port and `ss` state.
+pub type Sockets = BTreeMap<(IpAddr, u16, String), u64>;
+
+/// All TCP sockets of a host but its listeners, as `ss` counts them, by peer and local port.
+#[must_use]
+pub fn sockets_by_local_port(host: &Host) -> Sockets {
+    count(host, |local, remote| (remote.0, local.1))
+}
+
+/// As [`sockets_by_local_port`], by peer and the peer's port.
+#[must_use]
+pub fn sockets_by_remote_port(host: &Host) -> Sockets {
+    count(host, |_, remote| remote)
+}
+
+type Endpoint = (IpAddr, u16);
+
+fn count(host: &Host, key: impl Fn(Endpoint, Endpoint) -> Endpoint) -> Sockets {
+    let mut sockets = Sockets::new();
+    for line in host.sh("ss -Htan").lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [state, _, _, local, remote, ..] = words.as_slice() else { panic!("ss printed {line:?}") };
+        if *state == "LISTEN" {
+            continue;
+        }
+        let (peer, port) = key(endpoint(local), endpoint(remote));
+        *sockets.entry((peer, port, state_name(state))).or_default() += 1;
+    }
+    sockets
+}
+
+/// `10.0.0.1:80`, `[::1]:80`, `[::ffff:10.0.0.1]:80`, `[fe80::1]%eth0:80`
+fn endpoint(text: &str) -> Endpoint {
+    let (address, port) = text.rsplit_once(':').unwrap_or_else(|| panic!("ss printed the address {text:?}"));
+    let address = address.split('%').next().unwrap_or(address).trim_matches(['[', ']']);
+    let address: IpAddr = address.parse().unwrap_or_else(|_| panic!("ss printed the address {text:?}"));
+    (address.to_canonical(), port.parse().unwrap_or_else(|_| panic!("ss printed the port {text:?}")))
+}
+
+/// `ss` and Prometheus spell the states differently.
+fn state_name(ss: &str) -> String {
+    match ss {
+        "ESTAB" => "established".to_owned(),
+        "FIN-WAIT-1" => "fin_wait1".to_owned(),
+        "FIN-WAIT-2" => "fin_wait2".to_owned(),
+        other => other.to_lowercase().replace('-', "_"),
+    }
+}
+
+/// The kernel's own count of mini-sockets (`/proc/net/sockstat`).
+#[must_use]
+pub fn time_wait_buckets(host: &Host) -> u64 {
+    let text = host.sh("cat /proc/net/sockstat");
+    let line = text.lines().find(|line| line.starts_with("TCP:")).expect("sockstat has a TCP line");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let position = words.iter().position(|&word| word == "tw").expect("sockstat counts tw");
+    words[position + 1].parse().expect("a number")
+}
+
+/// One counter of the kernel, as `nstat` prints it.
+#[must_use]
+pub fn nstat(host: &Host, name: &str) -> u64 {
+    let text = host.run("nstat", ["-asz", name]);
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("nstat knows no {name}"));
+    line.split_whitespace().nth(1).and_then(|value| value.parse().ok()).expect("nstat prints name and value")
+}
