@@ -2,7 +2,9 @@
 
 fn main() {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(linker) = std::env::split_paths(&path).map(|dir| dir.join("bpf-linker")).find(|file| file.is_file()) {
+    if let Some(linker) =
+        std::env::split_paths(&path).map(|dir| dir.join("bpf-linker")).find(|file| file.is_file())
+    {
         println!("cargo:rerun-if-changed={}", linker.display());
     }
 }

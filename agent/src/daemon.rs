@@ -72,7 +72,9 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     let _lock = lock::acquire()?;
     let listener = TcpListener::bind(settings.listen_address).with_context(|| {
         let address = settings.listen_address;
-        format!("cannot listen on {address}; choose another with --web.listen-address or [web] listen_address")
+        format!(
+            "cannot listen on {address}; choose another with --web.listen-address or [web] listen_address"
+        )
     })?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -157,7 +159,9 @@ fn reload(overrides: &Overrides, running: &Settings, commands: &mpsc::Sender<Com
             if fixed(&settings) == fixed(running) {
                 log::info!("configuration reloaded");
             } else {
-                log::warn!("configuration reloaded; changes of [web], [probe], census.source and map sizes need a restart");
+                log::warn!(
+                    "configuration reloaded; changes of [web], [probe], census.source and map sizes need a restart"
+                );
             }
             Command::Reconfigure(Box::new(settings))
         }

@@ -40,19 +40,30 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 ///
 /// # Errors
 /// What the kernel answered; `Interrupted` when a dump was declared inconsistent.
-pub fn dump(states: StateFlags, mut each: impl FnMut(DiagSocket)) -> io::Result<()> {
+pub fn dump(states: &StateFlags, mut each: impl FnMut(DiagSocket)) -> io::Result<()> {
     for (family, id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-        dump_family(family, id, states.clone(), &mut each)?;
+        dump_family(family, id, states, &mut each)?;
     }
     Ok(())
 }
 
-fn dump_family(family: u8, socket_id: SocketId, states: StateFlags, each: &mut impl FnMut(DiagSocket)) -> io::Result<()> {
+fn dump_family(
+    family: u8,
+    socket_id: SocketId,
+    states: &StateFlags,
+    each: &mut impl FnMut(DiagSocket),
+) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let request = InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id };
+    let request = InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: states.clone(),
+        socket_id,
+    };
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
@@ -66,7 +77,10 @@ fn dump_family(family: u8, socket_id: SocketId, states: StateFlags, each: &mut i
         while !rest.is_empty() {
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
             if message.header.flags & NLM_F_DUMP_INTR != 0 {
-                return Err(io::Error::new(io::ErrorKind::Interrupted, "the kernel's socket dump was interrupted"));
+                return Err(io::Error::new(
+                    io::ErrorKind::Interrupted,
+                    "the kernel's socket dump was interrupted",
+                ));
             }
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {

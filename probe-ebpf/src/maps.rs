@@ -48,7 +48,9 @@ pub static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 pub fn add(cell: *mut u64, amount: u64) {
     // SAFETY: every caller passes a pointer into a live map value, aligned to 8; the add is one atomic instruction.
     unsafe {
-        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(cell, amount);
+        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
+            cell, amount,
+        );
     }
 }
 
@@ -69,8 +71,12 @@ pub fn tally(kind: Tally) -> u64 {
 pub fn lost<C: EbpfContext>(ctx: &C, kind: Tally) {
     if tally(kind) == 0 {
         match kind {
-            Tally::LostPeers => warn!(ctx, "the map of peers is full: new peers count in the overflow account"),
-            Tally::LostHalfOpen => warn!(ctx, "the map of half-open peers is full: new ones count in the overflow account"),
+            Tally::LostPeers => {
+                warn!(ctx, "the map of peers is full: new peers count in the overflow account")
+            }
+            Tally::LostHalfOpen => {
+                warn!(ctx, "the map of half-open peers is full: new ones count in the overflow account")
+            }
             _ => warn!(ctx, "the map of connections is full: lifetimes of new connections are not measured"),
         }
     }

@@ -235,8 +235,11 @@ unsafe fn sockaddr(ctx: &TracePointContext, offset: u32) -> Option<([u8; 16], u1
     unsafe {
         let family: u16 = recorded(ctx, offset).ok()?;
         let port = u16::from_be(recorded(ctx, offset + 2).ok()?);
-        let addr =
-            if family == AF_INET { v4_mapped(recorded(ctx, offset + 4).ok()?) } else { recorded(ctx, offset + 8).ok()? };
+        let addr = if family == AF_INET {
+            v4_mapped(recorded(ctx, offset + 4).ok()?)
+        } else {
+            recorded(ctx, offset + 8).ok()?
+        };
         Some((addr, port))
     }
 }

@@ -38,8 +38,16 @@ struct Expected {
     failures: &'static [(&'static str, u64)],
 }
 
-const NOTHING: Expected =
-    Expected { local: 0, peer: 0, reset: 0, timeout: 0, resets_local: 0, resets_peer: 0, reuses: 0, failures: &[] };
+const NOTHING: Expected = Expected {
+    local: 0,
+    peer: 0,
+    reset: 0,
+    timeout: 0,
+    resets_local: 0,
+    resets_peer: 0,
+    reuses: 0,
+    failures: &[],
+};
 
 const ENDINGS: &[Ending] = &[
     Ending {
@@ -239,7 +247,8 @@ fn fin_wait2_timeout(stage: &Stage<'_>) {
 
 fn synack_lost(stage: &Stage<'_>) {
     let server = stage.serve(1, "read,close");
-    let loss = stage.lose(&stage.pair.client, &format!("tcp sport {} tcp flags syn,ack / syn,ack drop", stage.port));
+    let loss =
+        stage.lose(&stage.pair.client, &format!("tcp sport {} tcp flags syn,ack / syn,ack drop", stage.port));
     let client = stage.connect(1, "close");
     pause(1_500); // The SYN is repeated after one second, and after two.
     drop(loss);
@@ -277,8 +286,13 @@ fn peer_vanishes(stage: &Stage<'_>) {
 fn port_reused(stage: &Stage<'_>) {
     for _ in 0..3 {
         let server = stage.serve(1, "close");
-        let client =
-            Traffic::connect_from(&stage.pair.client, 40_000, stage.server_address(), stage.port, "read,close");
+        let client = Traffic::connect_from(
+            &stage.pair.client,
+            40_000,
+            stage.server_address(),
+            stage.port,
+            "read,close",
+        );
         client.finish();
         server.finish();
     }
@@ -330,7 +344,14 @@ impl Differences {
 }
 
 /// One side's counters of one service against the table and against the wire.
-fn compare(differences: &mut Differences, name: &str, metrics: &Metrics, series: Series<'_>, expected: &Expected, wire: &Service) {
+fn compare(
+    differences: &mut Differences,
+    name: &str,
+    metrics: &Metrics,
+    series: Series<'_>,
+    expected: &Expected,
+    wire: &Service,
+) {
     let inbound = series.direction == "inbound";
     let (own_resets, peer_resets, own_retransmits) = if inbound {
         (wire.server_resets, wire.client_resets, wire.server_retransmits)
@@ -359,12 +380,17 @@ fn compare(differences: &mut Differences, name: &str, metrics: &Metrics, series:
         check("peer_syns_total", &[], wire.syns);
         check("peer_connect_seconds", &[], wire.connections);
         for reason in ["timeout", "refused", "unreachable", "reset", "other"] {
-            let right = expected.failures.iter().find(|(name, _)| *name == reason).map_or(0, |(_, count)| *count);
+            let right =
+                expected.failures.iter().find(|(name, _)| *name == reason).map_or(0, |(_, count)| *count);
             check("peer_connect_failures_total", &[("reason", reason)], right);
         }
     }
     // The table itself is held against the wire: every RST that arrives has been sent, and closes are first FINs.
-    differences.compare(|| format!("{name}: RSTs that {series:?} received, on the wire"), peer_resets, expected.resets_peer);
+    differences.compare(
+        || format!("{name}: RSTs that {series:?} received, on the wire"),
+        peer_resets,
+        expected.resets_peer,
+    );
     assert!(own_resets >= expected.resets_local, "{name}: the table expects RSTs that are not on the wire");
 }
 
@@ -417,7 +443,13 @@ fn all_endings(hooks: &str, census: &str) {
     let client_agent = Agent::start(&pair.client, &["--hooks", hooks, "--census", census]);
     for agent in [&server_agent, &client_agent] {
         let metrics = agent.scrape();
-        for hook in ["inet_sock_set_state", "tcp_retransmit_skb", "tcp_retransmit_synack", "tcp_receive_reset", "tcp_send_reset"] {
+        for hook in [
+            "inet_sock_set_state",
+            "tcp_retransmit_skb",
+            "tcp_retransmit_synack",
+            "tcp_receive_reset",
+            "tcp_send_reset",
+        ] {
             assert_eq!(metrics.value("probe_info", &[("probe", hook), ("mode", hooks)]), Some(1.0), "{hook}");
         }
         assert_eq!(metrics.value("probe_info", &[("probe", "census"), ("mode", census)]), Some(1.0));
@@ -435,10 +467,19 @@ fn all_endings(hooks: &str, census: &str) {
         if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
     });
     eventually(Duration::from_secs(15), || {
-        let server = (without_loopback(server_agent.scrape().sockets("inbound")), without_loopback(truth::sockets_by_local_port(&pair.server)));
-        let client = (without_loopback(client_agent.scrape().sockets("outbound")), without_loopback(truth::sockets_by_remote_port(&pair.client)));
+        let server = (
+            without_loopback(server_agent.scrape().sockets("inbound")),
+            without_loopback(truth::sockets_by_local_port(&pair.server)),
+        );
+        let client = (
+            without_loopback(client_agent.scrape().sockets("outbound")),
+            without_loopback(truth::sockets_by_remote_port(&pair.client)),
+        );
         for (ours, theirs) in [server, client] {
-            assert!(theirs.keys().any(|(_, _, state)| state == "time_wait"), "the play leaves TIME_WAIT on both sides");
+            assert!(
+                theirs.keys().any(|(_, _, state)| state == "time_wait"),
+                "the play leaves TIME_WAIT on both sides"
+            );
             if ours != theirs {
                 return Err(format!("sockets by peer, port and state: {ours:?}, but ss says {theirs:?}"));
             }

@@ -49,7 +49,12 @@ impl<'a> Agent<'a> {
         let directory = TempDir::new().expect("a temporary directory");
         let log = directory.path().join("log");
         let stderr = File::create(&log).expect("a log file");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("the agent starts");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("the agent starts");
         Self { host, child, log, _directory: directory }
     }
 
@@ -163,7 +168,8 @@ impl Metrics {
         });
         let mut sockets = crate::truth::Sockets::new();
         for sample in matching {
-            let label = |name: &str| sample.labels.get(name).expect("every peer series has these labels").to_owned();
+            let label =
+                |name: &str| sample.labels.get(name).expect("every peer series has these labels").to_owned();
             let count = whole(number(&sample.value));
             if count > 0 {
                 let peer: IpAddr = label("peer").parse().expect("no group and no rest in this scenario");
@@ -182,7 +188,11 @@ fn number(value: &Value) -> f64 {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of a test are small and whole")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of a test are small and whole"
+)]
 fn whole(value: f64) -> u64 {
     assert!(value >= 0.0 && value.fract() == 0.0, "{value} is no count");
     value as u64

@@ -32,11 +32,12 @@ impl Capture {
         let directory = TempDir::new().expect("a temporary directory");
         let file = directory.path().join("capture.pcap");
         let mut command = host.command("tcpdump");
-        command.args(["-i", "eth0", "-s", "128", "-B", "65536", "-U", "--immediate-mode", "-Z", "root", "-w"]).arg(&file).arg("tcp");
-        let mut tcpdump = command
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("tcpdump runs (`cargo xtask setup` installs it)");
+        command
+            .args(["-i", "eth0", "-s", "128", "-B", "65536", "-U", "--immediate-mode", "-Z", "root", "-w"])
+            .arg(&file)
+            .arg("tcp");
+        let mut tcpdump =
+            command.stderr(Stdio::piped()).spawn().expect("tcpdump runs (`cargo xtask setup` installs it)");
         let mut stderr = BufReader::new(tcpdump.stderr.take().expect("stderr is piped"));
         let mut line = String::new();
         while !line.contains("listening on") {
@@ -74,7 +75,8 @@ impl Drop for Capture {
 
 fn interrupt(child: &Child) {
     let pid = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("our own child can be interrupted");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT)
+        .expect("our own child can be interrupted");
 }
 
 /// Everything on the wire, by the client's and the server's endpoint; whoever sent the first SYN is the client.
@@ -87,6 +89,7 @@ pub struct Wire {
 
 /// One segment of a flow.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags of a TCP header")]
 struct Segment {
     by_client: bool,
     syn: bool,
@@ -133,7 +136,11 @@ impl Wire {
             }
             Some(NetSlice::Ipv6(v6)) => {
                 let header = v6.header();
-                (header.source_addr().into(), header.destination_addr().into(), usize::from(header.payload_length()))
+                (
+                    header.source_addr().into(),
+                    header.destination_addr().into(),
+                    usize::from(header.payload_length()),
+                )
             }
             _ => return,
         };
@@ -158,7 +165,9 @@ impl Wire {
             payload: u32::try_from(ip_payload - tcp.header_slice().len()).expect("a segment is small"),
         };
         let flow = self.flows.entry(key).or_default();
-        let opens_anew = by_client && segment.syn && flow.iter().any(|old| old.by_client && old.fin)
+        let opens_anew = by_client
+            && segment.syn
+            && flow.iter().any(|old| old.by_client && old.fin)
             && flow.iter().all(|old| !(old.by_client && old.syn && old.seq == segment.seq));
         if opens_anew {
             self.earlier.push((key, std::mem::take(flow)));
@@ -192,7 +201,8 @@ fn add_flow(sum: &mut Service, segments: &[Segment]) {
     for segment in segments {
         let side = usize::from(segment.by_client);
         let length = segment.payload + u32::from(segment.syn) + u32::from(segment.fin);
-        let retransmits = if segment.by_client { &mut sum.client_retransmits } else { &mut sum.server_retransmits };
+        let retransmits =
+            if segment.by_client { &mut sum.client_retransmits } else { &mut sum.server_retransmits };
         if segment.rst {
             *(if segment.by_client { &mut sum.client_resets } else { &mut sum.server_resets }) += 1;
             continue;

@@ -66,6 +66,7 @@ impl Host {
     }
 
     /// Runs the words of `line` as a command, as in a shell without quotes.
+    #[expect(clippy::must_use_candidate, reason = "most commands print nothing")]
     pub fn sh(&self, line: &str) -> String {
         let mut words = line.split_whitespace();
         let program = words.next().expect("a command");
@@ -82,8 +83,11 @@ impl Host {
         thread::scope(|scope| {
             let moved = scope.spawn(|| {
                 let namespace = File::open(self.path()).expect("the namespace exists");
-                move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))
-                    .expect("root may enter a namespace");
+                move_into_link_name_space(
+                    std::os::fd::AsFd::as_fd(&namespace),
+                    Some(LinkNameSpaceType::Network),
+                )
+                .expect("root may enter a namespace");
                 inside()
             });
             moved.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

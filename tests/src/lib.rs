@@ -5,7 +5,12 @@
 //! Helpers panic rather than return errors, so that a failure shows where it happened.
 
 #![deny(missing_docs)]
-#![expect(clippy::panic, clippy::expect_used, clippy::missing_panics_doc, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "helpers of tests fail by panicking"
+)]
 
 pub mod agent;
 pub mod capture;

@@ -37,7 +37,14 @@ impl Traffic {
         Self::start(host, "connect", SocketAddr::new(to, port), 1, steps, Some(source_port))
     }
 
-    fn start(host: &Host, role: &str, address: SocketAddr, count: usize, steps: &str, source_port: Option<u16>) -> Self {
+    fn start(
+        host: &Host,
+        role: &str,
+        address: SocketAddr,
+        count: usize,
+        steps: &str,
+        source_port: Option<u16>,
+    ) -> Self {
         let mut command = host.command(program("traffic"));
         command.args([role, &address.to_string(), &count.to_string(), steps]);
         command.args(source_port.map(|port| port.to_string()));

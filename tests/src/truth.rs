@@ -67,6 +67,7 @@ pub fn time_wait_buckets(host: &Host) -> u64 {
 #[must_use]
 pub fn nstat(host: &Host, name: &str) -> u64 {
     let text = host.run("nstat", ["-asz", name]);
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("nstat knows no {name}"));
+    let line =
+        text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("nstat knows no {name}"));
     line.split_whitespace().nth(1).and_then(|value| value.parse().ok()).expect("nstat prints name and value")
 }

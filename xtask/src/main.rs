@@ -1,1 +1,68 @@
-fn main(){}
+//! `cargo xtask`: what a person or CI does with this project, each command with its own set-up.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
+
+mod run;
+mod setup;
+mod shell;
+mod test;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Cli {
+    /// Install what is missing to build and test; says what it does, and does nothing twice
+    Setup,
+    /// Build the daemon in release
+    Build,
+    /// Build the daemon and run it on this host; arguments go to `tcpwarden run`
+    Run {
+        /// For example --config.file FILE
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run every test: formatting, lints, unit tests, and the lab on this kernel
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Cli {
+    fn execute(self) -> anyhow::Result<()> {
+        // Wherever it was called, it works on the workspace.
+        env::set_current_dir(root()).context("cannot enter the workspace")?;
+        match self {
+            Self::Setup => {
+                setup::build_tools()?;
+                setup::test_tools()?;
+                setup::tracefs()
+            }
+            Self::Build => {
+                setup::build_tools()?;
+                run::build()
+            }
+            Self::Run { args } => {
+                setup::build_tools()?;
+                run::build()?;
+                run::run(&args)
+            }
+            Self::Test(options) => test::test(&options),
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}

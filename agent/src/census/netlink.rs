@@ -29,12 +29,12 @@ pub(super) fn take(probe: Option<&mut Probe>) -> anyhow::Result<Census> {
     // CLOSE would add sockets that were never connected (bound ones, since 6.8), which no walk of the hash shows.
     let states = StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE;
     for _ in 1..ATTEMPTS {
-        match sum(states.clone(), &mut ports) {
+        match sum(&states, &mut ports) {
             Err(error) if is_interrupted(&error) => {}
             result => return result.map(|census| with_listeners(census, listeners)),
         }
     }
-    sum(states, &mut ports).map(|census| with_listeners(census, listeners))
+    sum(&states, &mut ports).map(|census| with_listeners(census, listeners))
 }
 
 pub(super) fn listening_ports() -> anyhow::Result<Vec<u16>> {
@@ -44,7 +44,7 @@ pub(super) fn listening_ports() -> anyhow::Result<Vec<u16>> {
 fn listeners() -> anyhow::Result<(HashSet<u16>, u32)> {
     let mut ports = HashSet::new();
     let mut count = 0;
-    sock_diag::dump(StateFlags::LISTEN, |socket| {
+    sock_diag::dump(&StateFlags::LISTEN, |socket| {
         ports.insert(socket.local.port());
         count += 1;
     })
@@ -62,7 +62,7 @@ fn is_interrupted(error: &anyhow::Error) -> bool {
     io_error.is_some_and(|error| error.kind() == std::io::ErrorKind::Interrupted)
 }
 
-fn sum(states: StateFlags, ports: &mut Ports<'_>) -> anyhow::Result<Census> {
+fn sum(states: &StateFlags, ports: &mut Ports<'_>) -> anyhow::Result<Census> {
     let mut rows: HashMap<PeerKey, SocketCounts> = HashMap::new();
     let mut totals = [0; STATES];
     let mut mini_sockets = 0;
@@ -110,7 +110,8 @@ impl Ports<'_> {
             return Ok(known);
         }
         let mark = probe.port_mark(port)?;
-        let service = mark == LISTENING || (mark != 0 && monotonic_ns().saturating_sub(mark) < LISTEN_GRACE_NS);
+        let service =
+            mark == LISTENING || (mark != 0 && monotonic_ns().saturating_sub(mark) < LISTEN_GRACE_NS);
         self.known.insert(port, service);
         Ok(service)
     }

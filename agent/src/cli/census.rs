@@ -115,10 +115,17 @@ fn print(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
         .collect();
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["PEER", "PORT", "DIRECTION"].map(str::to_owned).into_iter().chain(used.iter().map(|name| name.to_uppercase())));
+    table.set_header(
+        ["PEER", "PORT", "DIRECTION"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(used.iter().map(|name| name.to_uppercase())),
+    );
     for line in &report.peers {
         let counts = used.iter().map(|name| line.sockets[name].to_string());
-        table.add_row([line.peer.clone(), line.port.to_string(), line.direction.to_owned()].into_iter().chain(counts));
+        table.add_row(
+            [line.peer.clone(), line.port.to_string(), line.direction.to_owned()].into_iter().chain(counts),
+        );
     }
     for column in table.column_iter_mut().skip(3) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -127,5 +134,9 @@ fn print(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
         writeln!(out, "{}", table.trim_fmt())?;
     }
     let peers = report.peers.len();
-    writeln!(out, "{} sockets: {} listening, the rest with {peers} peers (by {})", report.sockets, report.listen, report.source)
+    writeln!(
+        out,
+        "{} sockets: {} listening, the rest with {peers} peers (by {})",
+        report.sockets, report.listen, report.source
+    )
 }

@@ -32,7 +32,8 @@ pub(super) fn execute(overrides: &Overrides) -> anyhow::Result<ExitCode> {
 fn describe(out: &mut impl io::Write, capability: &Capability) -> io::Result<()> {
     let btf = if capability.btf { "BTF" } else { "no BTF" };
     let lockdown = capability.lockdown.as_deref().unwrap_or("unknown");
-    let tracefs = capability.tracefs.as_ref().map_or("not mounted".to_owned(), |path| path.display().to_string());
+    let tracefs =
+        capability.tracefs.as_ref().map_or("not mounted".to_owned(), |path| path.display().to_string());
     writeln!(out, "kernel    {}, {btf}, lockdown {lockdown}, tracefs {tracefs}", capability.release)?;
     if capability.missing_rights.is_empty() {
         writeln!(out, "rights    enough for eBPF")
@@ -52,7 +53,13 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
     }
     attached?;
     let census = source.take(&mut probe)?;
-    writeln!(out, "{:<22} {:<12} sockets by peer and state ({} now)", "census", source.name(), census.sockets())?;
+    writeln!(
+        out,
+        "{:<22} {:<12} sockets by peer and state ({} now)",
+        "census",
+        source.name(),
+        census.sockets()
+    )?;
     if let Some(why) = &why {
         writeln!(out, "{:<22} iter: {why}", "")?;
     }

@@ -73,7 +73,7 @@ impl Default for Census {
         Self {
             source: CensusMode::Auto,
             min_interval: Duration::from_secs(1),
-            max_interval: Duration::from_secs(60),
+            max_interval: Duration::from_mins(1),
             cpu_budget: 0.01,
         }
     }

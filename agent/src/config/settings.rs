@@ -214,7 +214,8 @@ impl Settings {
 }
 
 fn limits(raw: &raw::Limits) -> Limits {
-    let raw::Limits { peers, half_open_peers, connections, closed_tuples, exported_peers, forget_after } = *raw;
+    let raw::Limits { peers, half_open_peers, connections, closed_tuples, exported_peers, forget_after } =
+        *raw;
     Limits { peers, half_open_peers, connections, closed_tuples, exported_peers, forget_after }
 }
 
@@ -235,7 +236,12 @@ fn groups(check: &Check<'_>, peers: &[raw::Peer]) -> Result<Vec<PeerGroup>, Conf
             &peer.name,
             "is given twice; put all networks of a peer into one [[peer]]",
         )?;
-        check.that(!peer.cidrs.is_empty(), &key, "cidrs = []", "needs at least one network, such as 192.0.2.0/24")?;
+        check.that(
+            !peer.cidrs.is_empty(),
+            &key,
+            "cidrs = []",
+            "needs at least one network, such as 192.0.2.0/24",
+        )?;
         let mut networks = Vec::new();
         for cidr in &peer.cidrs {
             let network = parse_network(cidr);
@@ -247,7 +253,12 @@ fn groups(check: &Check<'_>, peers: &[raw::Peer]) -> Result<Vec<PeerGroup>, Conf
             )?;
             let Some(network) = network else { continue };
             if let Some(other) = owner.insert(network, &peer.name) {
-                check.that(false, &key, cidr, &format!("belongs to peer \"{other}\" already; leave one of them"))?;
+                check.that(
+                    false,
+                    &key,
+                    cidr,
+                    &format!("belongs to peer \"{other}\" already; leave one of them"),
+                )?;
             }
             networks.push(network);
         }

@@ -66,6 +66,7 @@ pub(super) fn host(census: &Census) -> anyhow::Result<HostFigures> {
 }
 
 /// What [`itself`] looks at.
+#[derive(Clone, Copy)]
 pub(super) struct Agent<'a> {
     pub probe: &'a Probe,
     pub source: Source,
@@ -81,7 +82,17 @@ pub(super) struct Agent<'a> {
 
 /// The agent's figures of itself now.
 pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
-    let Agent { probe, source, census, accounts, tallies, overheads, closed_tuples, config_reloaded, started_at } = agent;
+    let Agent {
+        probe,
+        source,
+        census,
+        accounts,
+        tallies,
+        overheads,
+        closed_tuples,
+        config_reloaded,
+        started_at,
+    } = agent;
     let usage = host::ProcessUsage::read()?;
     let since_epoch = started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(SelfFigures {

@@ -24,7 +24,9 @@ pub(super) fn acquire() -> anyhow::Result<Lock> {
     match UnixListener::bind_addr(&address) {
         Ok(listener) => Ok(Lock { _listener: listener }),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(&address) {
-            Some(pid) => bail!("another tcpwarden (pid {pid}) is running in this network namespace; stop it first"),
+            Some(pid) => {
+                bail!("another tcpwarden (pid {pid}) is running in this network namespace; stop it first")
+            }
             None => bail!("another tcpwarden is running in this network namespace; stop it first"),
         },
         Err(error) => Err(error).context("cannot take the lock @tcpwarden"),

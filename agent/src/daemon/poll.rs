@@ -71,8 +71,12 @@ impl Poll {
         for report in probe.hooks() {
             match report.mode {
                 None => log::warn!("{} is not available: {}", report.hook.name, report.reasons()),
-                Some(mode) if report.refused.is_empty() => log::debug!("{}: {}", report.hook.name, mode.name()),
-                Some(mode) => log::warn!("{} is attached as {}: {}", report.hook.name, mode.name(), report.reasons()),
+                Some(mode) if report.refused.is_empty() => {
+                    log::debug!("{}: {}", report.hook.name, mode.name());
+                }
+                Some(mode) => {
+                    log::warn!("{} is attached as {}: {}", report.hook.name, mode.name(), report.reasons());
+                }
             }
         }
         let now = Instant::now();
@@ -194,9 +198,10 @@ impl Poll {
 }
 
 fn groups(settings: &Settings) -> Groups {
-    let networks = settings.groups.iter().flat_map(|group| {
-        group.networks.iter().map(|&network| (network, Arc::clone(&group.name)))
-    });
+    let networks = settings
+        .groups
+        .iter()
+        .flat_map(|group| group.networks.iter().map(|&network| (network, Arc::clone(&group.name))));
     Groups::new(networks)
 }
 

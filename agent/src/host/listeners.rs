@@ -21,7 +21,7 @@ pub struct ListenQueue {
 /// Reads the queues of every listening port, by port.
 pub fn listen_queues() -> anyhow::Result<Vec<ListenQueue>> {
     let mut queues: BTreeMap<u16, ListenQueue> = BTreeMap::new();
-    sock_diag::dump(StateFlags::LISTEN, |socket| {
+    sock_diag::dump(&StateFlags::LISTEN, |socket| {
         let port = socket.local.port();
         let queue = queues.entry(port).or_insert(ListenQueue { port, waiting: 0, limit: 0 });
         queue.waiting += u64::from(socket.receive_queue);

@@ -24,7 +24,8 @@ const SINGLE: [&str; 13] = [
 /// Reads every setting that this namespace has; `netdev_max_backlog`, for one, exists only on the host itself.
 #[must_use]
 pub fn read() -> Vec<Setting> {
-    let mut settings: Vec<Setting> = SINGLE.into_iter().filter_map(|name| Some((name, value(name)?))).collect();
+    let mut settings: Vec<Setting> =
+        SINGLE.into_iter().filter_map(|name| Some((name, value(name)?))).collect();
     if let Some((low, high)) = port_range() {
         settings.push(("net.ipv4.ip_local_port_range.low", low));
         settings.push(("net.ipv4.ip_local_port_range.high", high));

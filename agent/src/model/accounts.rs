@@ -21,8 +21,8 @@ use super::{
 /// Half of a peer's recent connections are forgotten in this time when it is weighed.
 const RECENT_HALF_LIFE: Duration = Duration::from_mins(1);
 
-/// Above this share of the kernel's room for accounts, idle ones are forgotten before their time.
-const CROWDED: f64 = 0.9;
+/// Above this share of the kernel's room for accounts, in percent, idle ones are forgotten before their time.
+const CROWDED_PERCENT: usize = 90;
 
 /// How much is kept and shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Accounts {
     groups: Groups,
     retention: Retention,
     rows: HashMap<AccountKey, Row>,
-    accounts: HashMap<AccountId, Account>,
+    by_id: HashMap<AccountId, Account>,
     /// Everyone without series of their own, by direction.
     others: [Totals; 2],
     evicted: u64,
@@ -74,8 +74,8 @@ struct Totals {
 }
 
 impl Totals {
-    const fn new(counters: Counters) -> Self {
-        Self { counters, sockets: [0; STATES] }
+    fn none() -> Self {
+        Self { counters: Counters::zeroed(), sockets: [0; STATES] }
     }
 
     fn add_sockets(&mut self, sockets: &[u32; STATES]) {
@@ -101,8 +101,8 @@ impl Accounts {
             groups,
             retention,
             rows: HashMap::new(),
-            accounts: HashMap::new(),
-            others: [Totals::new(Counters::zeroed()); 2],
+            by_id: HashMap::new(),
+            others: [Totals::none(); 2],
             evicted: 0,
             updated_at: Duration::ZERO,
         }
@@ -110,11 +110,11 @@ impl Accounts {
 
     /// Books what one of the kernel's accounts holds. `now` is any clock that never goes back.
     pub fn read(&mut self, now: Duration, key: AccountKey, counters: &Counters) {
-        let Self { groups, retention, rows, accounts, others, .. } = self;
+        let Self { groups, retention, rows, by_id, others, .. } = self;
         let row = rows.entry(key).or_insert_with(|| {
             let id = groups.account_of(&key.peer);
             if !key.peer.is_overflow() {
-                open_account(accounts, retention.exported, &id);
+                open_account(by_id, retention.exported, &id);
             }
             Row { last: Counters::zeroed(), account: id, active_at: now }
         });
@@ -124,10 +124,14 @@ impl Accounts {
             return;
         }
         row.active_at = now;
-        match accounts.get_mut(&row.account) {
+        match by_id.get_mut(&row.account) {
             Some(account) => {
                 account.recent += (delta.connections + delta.syn_retries) as f64;
-                let totals = if account.shown { &mut account.totals } else { &mut others[row.account.direction as usize] };
+                let totals = if account.shown {
+                    &mut account.totals
+                } else {
+                    &mut others[row.account.direction as usize]
+                };
                 totals.add_counters(&delta);
             }
             None => others[row.account.direction as usize].add_counters(&delta),
@@ -136,8 +140,8 @@ impl Accounts {
 
     /// Replaces everyone's sockets by those of a census.
     pub fn settle(&mut self, now: Duration, census: &[(PeerKey, [u32; STATES])]) {
-        let Self { groups, retention, rows, accounts, others, .. } = self;
-        for totals in accounts.values_mut().map(|account| &mut account.totals).chain(others.iter_mut()) {
+        let Self { groups, retention, rows, by_id, others, .. } = self;
+        for totals in by_id.values_mut().map(|account| &mut account.totals).chain(others.iter_mut()) {
             totals.sockets = [0; STATES];
         }
         for (peer, sockets) in census {
@@ -149,11 +153,11 @@ impl Accounts {
             // Sockets make a row, so that a peer that only holds some is remembered and forgotten like any other.
             let key = AccountKey { peer: *peer, half_open: false };
             let row = rows.entry(key).or_insert_with(|| {
-                open_account(accounts, retention.exported, &id);
+                open_account(by_id, retention.exported, &id);
                 Row { last: Counters::zeroed(), account: id, active_at: now }
             });
             row.active_at = now;
-            if let Some(account) = accounts.get_mut(&row.account) {
+            if let Some(account) = by_id.get_mut(&row.account) {
                 account.totals.add_sockets(sockets);
             }
         }
@@ -164,8 +168,8 @@ impl Accounts {
         let elapsed = now.saturating_sub(self.updated_at);
         self.updated_at = now;
         let decay = 0.5_f64.powf(elapsed.as_secs_f64() / RECENT_HALF_LIFE.as_secs_f64());
-        let mut candidates = Vec::with_capacity(self.accounts.len());
-        for (id, account) in &mut self.accounts {
+        let mut candidates = Vec::with_capacity(self.by_id.len());
+        for (id, account) in &mut self.by_id {
             account.recent *= decay;
             if !matches!(id.peer, Peer::Group(_)) {
                 let sockets: u32 = account.totals.sockets.iter().sum();
@@ -175,7 +179,7 @@ impl Accounts {
         }
         export::choose(&mut candidates, self.retention.exported);
         for (place, candidate) in candidates.iter().enumerate() {
-            if let Some(account) = self.accounts.get_mut(&candidate.id) {
+            if let Some(account) = self.by_id.get_mut(&candidate.id) {
                 account.shown = place < self.retention.exported;
             }
         }
@@ -193,7 +197,7 @@ impl Accounts {
             .map(|(key, row)| (now.saturating_sub(row.active_at), *key, row.last))
             .collect();
         idle.sort_unstable_by_key(|&(idle_for, key, _)| (std::cmp::Reverse(idle_for), key));
-        let room = (capacity as f64 * CROWDED) as usize;
+        let room = capacity * CROWDED_PERCENT / 100;
         let excess = self.rows.len().saturating_sub(room);
         idle.into_iter()
             .enumerate()
@@ -206,17 +210,17 @@ impl Accounts {
     pub fn forget(&mut self, key: &AccountKey) {
         let Some(row) = self.rows.remove(key) else { return };
         self.evicted += 1;
-        close_account(&mut self.accounts, &row.account);
+        close_account(&mut self.by_id, &row.account);
     }
 
     /// Puts other groups and limits in force. Accounts that stay the same keep their figures.
     pub fn reconfigure(&mut self, groups: Groups, retention: Retention) {
-        let Self { rows, accounts, .. } = self;
+        let Self { rows, by_id, .. } = self;
         for (key, row) in rows.iter_mut().filter(|(key, _)| !key.peer.is_overflow()) {
             let id = groups.account_of(&key.peer);
             if id != row.account {
-                open_account(accounts, retention.exported, &id);
-                close_account(accounts, &row.account);
+                open_account(by_id, retention.exported, &id);
+                close_account(by_id, &row.account);
                 row.account = id;
             }
         }
@@ -233,13 +237,13 @@ impl Accounts {
     /// Number of accounts known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.accounts.len()
+        self.by_id.len()
     }
 
     /// Whether no account is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.accounts.is_empty()
+        self.by_id.is_empty()
     }
 
     /// Number of kernel accounts forgotten so far.
@@ -253,7 +257,7 @@ impl Accounts {
     pub fn export(&self) -> Vec<ExportedAccount> {
         let mut others = self.others;
         let mut shown: Vec<(&AccountId, &Totals)> = Vec::with_capacity(self.retention.exported);
-        for (id, account) in &self.accounts {
+        for (id, account) in &self.by_id {
             if account.shown {
                 shown.push((id, &account.totals));
             } else {
@@ -279,7 +283,7 @@ impl Accounts {
 fn open_account(accounts: &mut HashMap<AccountId, Account>, places: usize, id: &AccountId) {
     let shown = matches!(id.peer, Peer::Group(_)) || accounts.len() < places;
     let account = accounts.entry(id.clone()).or_insert_with(|| Account {
-        totals: Totals::new(Counters::zeroed()),
+        totals: Totals::none(),
         rows: 0,
         shown,
         recent: 0.0,
@@ -320,10 +324,14 @@ mod tests {
     use probe_ebpf::{account::INBOUND, sweep::state};
     use proptest::prelude::*;
 
-    const RETENTION: Retention = Retention { exported: 2, capacity: 100, forget_after: Duration::from_mins(10) };
+    const RETENTION: Retention =
+        Retention { exported: 2, capacity: 100, forget_after: Duration::from_mins(10) };
 
     fn key(host: u8) -> AccountKey {
-        AccountKey { peer: PeerKey::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)), 443, INBOUND), half_open: false }
+        AccountKey {
+            peer: PeerKey::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)), 443, INBOUND),
+            half_open: false,
+        }
     }
 
     fn connections(count: u64) -> Counters {
@@ -342,7 +350,9 @@ mod tests {
 
     /// `(peer, connections)` of each inbound series.
     fn shown(accounts: &Accounts) -> Vec<(String, u64)> {
-        let name = |account: &ExportedAccount| account.who.as_ref().map_or("other".to_owned(), |(peer, _)| peer.to_string());
+        let name = |account: &ExportedAccount| {
+            account.who.as_ref().map_or("other".to_owned(), |(peer, _)| peer.to_string())
+        };
         let all = accounts.export();
         let inbound = all.iter().filter(|account| account.direction == Direction::Inbound);
         inbound.map(|account| (name(account), account.counters.connections)).collect()
@@ -379,7 +389,9 @@ mod tests {
     #[test]
     fn a_census_replaces_the_sockets_and_the_hidden_ones_sum_in_other() {
         let mut accounts = Accounts::new(Groups::default(), RETENTION);
-        let rows = |counts: [u32; 3]| (1..).zip(counts).map(|(host, count)| (key(host).peer, time_wait(count))).collect::<Vec<_>>();
+        let rows = |counts: [u32; 3]| {
+            (1..).zip(counts).map(|(host, count)| (key(host).peer, time_wait(count))).collect::<Vec<_>>()
+        };
         accounts.settle(at(1), &rows([10, 20, 30]));
         accounts.rank(at(1));
         let time_waits = |accounts: &Accounts| {

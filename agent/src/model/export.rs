@@ -21,7 +21,10 @@ pub(super) fn choose(candidates: &mut [Candidate], places: usize) {
     }
     let effective = |c: &Candidate| if c.shown { c.weight * STAY } else { c.weight };
     candidates.select_nth_unstable_by(places - 1, |a, b| {
-        effective(b).total_cmp(&effective(a)).then_with(|| b.shown.cmp(&a.shown)).then_with(|| a.id.cmp(&b.id))
+        effective(b)
+            .total_cmp(&effective(a))
+            .then_with(|| b.shown.cmp(&a.shown))
+            .then_with(|| a.id.cmp(&b.id))
     });
 }
 

@@ -12,6 +12,6 @@ pub use overhead::Overhead;
 pub use pacing::next_interval;
 pub use peer::{AccountId, Direction, Groups, Peer};
 pub use snapshot::{
-    CensusFigures, ExportedAccount, HostFigures, LostFigures, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot,
-    Tells,
+    CensusFigures, ExportedAccount, HostFigures, LostFigures, ProbeFigures, QueueFigures, RunFigures,
+    SelfFigures, Snapshot, Tells,
 };

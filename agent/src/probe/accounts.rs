@@ -92,7 +92,12 @@ struct Batch {
 }
 
 /// `BPF_MAP_LOOKUP_BATCH`: fills `keys` and `values` from `position` on (`None` is the beginning).
-fn lookup_batch(fd: BorrowedFd<'_>, position: Option<u64>, keys: &mut [PeerKey], values: &mut [Account]) -> io::Result<Batch> {
+fn lookup_batch(
+    fd: BorrowedFd<'_>,
+    position: Option<u64>,
+    keys: &mut [PeerKey],
+    values: &mut [Account],
+) -> io::Result<Batch> {
     let room = keys.len().min(values.len());
     let mut next = 0_u64;
     let start = position.unwrap_or_default();

@@ -49,7 +49,8 @@ impl Capability {
             missing_rights.push("CAP_PERFMON");
         }
         // Upstream refuses above 1 without CAP_PERFMON; Debian's level 3 and up wants CAP_SYS_ADMIN.
-        let paranoid = read_trimmed("/proc/sys/kernel/perf_event_paranoid").and_then(|text| text.parse::<i32>().ok());
+        let paranoid =
+            read_trimmed("/proc/sys/kernel/perf_event_paranoid").and_then(|text| text.parse::<i32>().ok());
         Ok(Self {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             btf: Path::new(KERNEL_BTF).exists(),

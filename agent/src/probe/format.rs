@@ -87,8 +87,8 @@ impl Format {
 fn parse_field(line: &str) -> Option<(String, (u32, u32))> {
     let mut parts = line.trim().split(';').map(str::trim);
     let declaration = parts.next()?.strip_prefix("field:")?;
-    let name = declaration.rsplit([' ', '*']).next()?;
-    let name = name.split('[').next()?.to_owned();
+    // An array's length may be an expression: `__u8 saddr[sizeof(struct sockaddr_in6)]`.
+    let name = declaration.split('[').next()?.rsplit([' ', '*']).next()?.to_owned();
     let offset = parts.next()?.strip_prefix("offset:")?.parse().ok()?;
     let size = parts.next()?.strip_prefix("size:")?.parse().ok()?;
     Some((name, (offset, size)))
@@ -210,11 +210,11 @@ mod tests {
                 ("__u8 daddr_v6[16]", 64, 16),
             ],
         };
-        let text: String = lines
-            .iter()
-            .map(|(field, offset, size)| format!("\tfield:{field};\toffset:{offset};\tsize:{size};\tsigned:0;\n"))
-            .collect();
-        Format::parse(event, &text)
+        let line = |(field, offset, size): &(&str, u32, u32)| {
+            format!("\tfield:{field};\toffset:{offset};\tsize:{size};\tsigned:0;\n")
+        };
+        let text: Vec<String> = lines.iter().map(line).collect();
+        Format::parse(event, &text.concat())
     }
 
     #[test]
@@ -231,12 +231,16 @@ mod tests {
         let new = Records::from_formats(|event| Ok(format("6.18", event))).expect("all fields are there");
         assert_eq!(new.extras.state_protocol_width, 2);
         assert_eq!(new.extras.retransmit_error, 76);
-        assert_eq!((new.extras.send_reset_sockaddr, new.send_reset.local, new.send_reset.remote), (1, 32, 60));
+        assert_eq!(
+            (new.extras.send_reset_sockaddr, new.send_reset.local, new.send_reset.remote),
+            (1, 32, 60)
+        );
     }
 
     #[test]
     fn a_missing_field_is_named() {
-        let error = Records::from_formats(|event| Ok(Format::parse(event, ""))).expect_err("nothing is there");
+        let error =
+            Records::from_formats(|event| Ok(Format::parse(event, ""))).expect_err("nothing is there");
         assert_eq!(error.to_string(), "sock/inet_sock_set_state has no field oldstate");
     }
 }

@@ -41,7 +41,12 @@ pub const HOOKS: [Hook; 5] = [
         runs: Tally::RunsSynack,
         tells: "inbound SYN retries, SYN-ACK retries",
     },
-    Hook { name: "tcp_receive_reset", category: "tcp", runs: Tally::RunsReceiveReset, tells: "resets by the peer" },
+    Hook {
+        name: "tcp_receive_reset",
+        category: "tcp",
+        runs: Tally::RunsReceiveReset,
+        tells: "resets by the peer",
+    },
     Hook { name: "tcp_send_reset", category: "tcp", runs: Tally::RunsSendReset, tells: "resets by us" },
 ];
 
@@ -89,7 +94,8 @@ impl HookReport {
     /// The reasons in one line.
     #[must_use]
     pub fn reasons(&self) -> String {
-        let reasons: Vec<_> = self.refused.iter().map(|(mode, reason)| format!("{}: {reason}", mode.name())).collect();
+        let reasons: Vec<_> =
+            self.refused.iter().map(|(mode, reason)| format!("{}: {reason}", mode.name())).collect();
         reasons.join("; ")
     }
 }
@@ -101,7 +107,13 @@ pub(super) struct Obstacles {
 }
 
 /// Attaches one hook in the best way `wanted` allows.
-pub(super) fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook, wanted: HookMode, obstacles: &Obstacles) -> HookReport {
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    btf: Option<&Btf>,
+    hook: Hook,
+    wanted: HookMode,
+    obstacles: &Obstacles,
+) -> HookReport {
     let modes: &[Mode] = match wanted {
         HookMode::Auto => &[Mode::Btf, Mode::Tracepoint],
         HookMode::Btf => &[Mode::Btf],
@@ -152,7 +164,8 @@ pub(super) fn one_line(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         let summary = ["verification time", "stack depth", "processed "];
-        let is_verdict = |line: &&str| !line.trim().is_empty() && !summary.iter().any(|start| line.starts_with(start));
+        let is_verdict =
+            |line: &&str| !line.trim().is_empty() && !summary.iter().any(|start| line.starts_with(start));
         let last = log.lines().rev().find(is_verdict);
         return match last {
             Some(line) => format!("the kernel refused the program: {io_error}: {}", line.trim()),

@@ -38,7 +38,9 @@ pub enum ProbeError {
     #[error("missing right {}: run as root, or grant it (systemd: AmbientCapabilities=CAP_BPF CAP_PERFMON)", .0.join(" and "))]
     MissingRights(Vec<&'static str>),
     /// The kernel has no `bpf()` system call, or forbids it.
-    #[error("this kernel offers no eBPF (bpf(): {0}): it needs CONFIG_BPF_SYSCALL=y and no filter in the way")]
+    #[error(
+        "this kernel offers no eBPF (bpf(): {0}): it needs CONFIG_BPF_SYSCALL=y and no filter in the way"
+    )]
     NoBpf(io::Error),
     /// The hook without which there is nothing to count cannot be attached.
     #[error("cannot attach to {hook}: {reason}; `tcpwarden check` shows what this kernel allows")]
@@ -58,7 +60,8 @@ impl From<anyhow::Error> for ProbeError {
         // ENOSYS can surface from any of the loader's steps; wherever it does, it means the same.
         let no_bpf = error.chain().find_map(|cause| {
             let io_error = cause.downcast_ref::<io::Error>()?;
-            (io_error.raw_os_error() == Some(libc::ENOSYS)).then(|| io::Error::from_raw_os_error(libc::ENOSYS))
+            (io_error.raw_os_error() == Some(libc::ENOSYS))
+                .then(|| io::Error::from_raw_os_error(libc::ENOSYS))
         });
         match no_bpf {
             Some(io_error) => Self::NoBpf(io_error),
@@ -87,7 +90,10 @@ impl Probe {
         let (offsets, no_btf) = match capability.btf.then(Offsets::read) {
             Some(Ok(offsets)) => (offsets, None),
             Some(Err(error)) => (Offsets::unknown(), Some(format!("{error:#}"))),
-            None => (Offsets::unknown(), Some(format!("this kernel publishes no types ({KERNEL_BTF}; CONFIG_DEBUG_INFO_BTF)"))),
+            None => (
+                Offsets::unknown(),
+                Some(format!("this kernel publishes no types ({KERNEL_BTF}; CONFIG_DEBUG_INFO_BTF)")),
+            ),
         };
         let (records, no_tracepoint) = records(capability.tracefs.as_deref(), capability.perf_events);
         let btf = match &no_btf {
@@ -111,7 +117,13 @@ impl Probe {
         Ok(Self { ebpf, btf, obstacles, logger, accounts, half_open, hooks: Vec::new() })
     }
 
-    fn create(offsets: &Offsets, records: &Records, netns: u32, limits: &Limits, btf: Option<&Btf>) -> Result<Ebpf, EbpfError> {
+    fn create(
+        offsets: &Offsets,
+        records: &Records,
+        netns: u32,
+        limits: &Limits,
+        btf: Option<&Btf>,
+    ) -> Result<Ebpf, EbpfError> {
         let has_error = u32::from(offsets.retransmit_has_error);
         let mut loader = EbpfLoader::new();
         loader.btf(btf);
@@ -233,7 +245,8 @@ impl Probe {
 
     /// What the kernel side knows of a local port: [`LISTENING`], or when it last was a service (monotonic ns, 0 never).
     pub fn port_mark(&self, port: u16) -> anyhow::Result<u64> {
-        let marks: Array<_, u64> = Array::try_from(self.ebpf.map("PORTS").context("the map PORTS is missing")?)?;
+        let marks: Array<_, u64> =
+            Array::try_from(self.ebpf.map("PORTS").context("the map PORTS is missing")?)?;
         Ok(marks.get(&u32::from(port), 0)?)
     }
 

@@ -30,8 +30,9 @@ impl Offsets {
         let fields = FIELDS
             .iter()
             .map(|field| {
-                offset_of(&btf, field.structure, field.member)
-                    .with_context(|| format!("this kernel's struct {} has no {}", field.structure, field.member))
+                offset_of(&btf, field.structure, field.member).with_context(|| {
+                    format!("this kernel's struct {} has no {}", field.structure, field.member)
+                })
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Self { fields, retransmit_has_error: tracepoint_arguments(&btf, "tcp_retransmit_skb")? > 2 })
@@ -51,7 +52,8 @@ fn offset_of(btf: &Btf, structure: &str, path: &str) -> anyhow::Result<u32> {
     let mut bits = 0;
     let mut names = path.split('.').peekable();
     while let Some(name) = names.next() {
-        let (offset, member) = find_member(btf, &current, name)?.ok_or_else(|| anyhow!("no member {name}"))?;
+        let (offset, member) =
+            find_member(btf, &current, name)?.ok_or_else(|| anyhow!("no member {name}"))?;
         bits += offset;
         if names.peek().is_some() {
             current = member.ok_or_else(|| anyhow!("{name} is no structure"))?;

@@ -1,11 +1,11 @@
 //! The families of the host and of the agent itself: few series, so a registry is built anew for each scrape and holds
 //! exactly what the snapshot holds.
 
-use prometheus::{
-    Counter, CounterVec, Encoder as _, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
 use probe_ebpf::sweep::state;
+use prometheus::{
+    Counter, CounterVec, Encoder as _, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
 
 use crate::model::{HostFigures, SelfFigures, Snapshot};
 
@@ -35,26 +35,66 @@ pub(super) fn encode(snapshot: &Snapshot, body: &mut Vec<u8>) -> prometheus::Res
 }
 
 fn host(page: &Page, host: &HostFigures) -> prometheus::Result<()> {
-    let sockets = page.gauges("sockets", "All TCP sockets by state as of the last census; mini-sockets by their sub-state.", &["state"])?;
+    let sockets = page.gauges(
+        "sockets",
+        "All TCP sockets by state as of the last census; mini-sockets by their sub-state.",
+        &["state"],
+    )?;
     for (name, state) in STATES {
         sockets.with_label_values(&[name]).set(i64::from(host.sockets[state as usize]));
     }
-    page.gauge("time_wait_buckets", "Mini-sockets (TIME_WAIT and FIN_WAIT2) that the kernel counts against its limit.", host.time_wait_buckets)?;
+    page.gauge(
+        "time_wait_buckets",
+        "Mini-sockets (TIME_WAIT and FIN_WAIT2) that the kernel counts against its limit.",
+        host.time_wait_buckets,
+    )?;
     if let Some(limit) = host.time_wait_buckets_limit {
-        page.gauge("time_wait_buckets_limit", "Mini-sockets there may be (net.ipv4.tcp_max_tw_buckets).", limit)?;
+        page.gauge(
+            "time_wait_buckets_limit",
+            "Mini-sockets there may be (net.ipv4.tcp_max_tw_buckets).",
+            limit,
+        )?;
     }
-    page.counter("time_wait_overflows_total", "Connections that got no TIME_WAIT because of that limit.", host.time_wait_overflows)?;
-    let waiting = page.gauges("listen_queue", "Connections waiting to be accepted, all listeners of the port together.", &["port"])?;
-    let limits = page.gauges("listen_queue_limit", "Connections that may wait to be accepted, all listeners of the port together.", &["port"])?;
+    page.counter(
+        "time_wait_overflows_total",
+        "Connections that got no TIME_WAIT because of that limit.",
+        host.time_wait_overflows,
+    )?;
+    let waiting = page.gauges(
+        "listen_queue",
+        "Connections waiting to be accepted, all listeners of the port together.",
+        &["port"],
+    )?;
+    let limits = page.gauges(
+        "listen_queue_limit",
+        "Connections that may wait to be accepted, all listeners of the port together.",
+        &["port"],
+    )?;
     for queue in &host.listen_queues {
         let port = queue.port.to_string();
         waiting.with_label_values(&[&port]).set(signed(queue.waiting));
         limits.with_label_values(&[&port]).set(signed(queue.limit));
     }
-    page.counter("listen_overflows_total", "Times an accept queue was full when a connection arrived.", host.listen_overflows)?;
-    page.counter("listen_drops_total", "SYNs and final ACKs that listeners dropped, for whatever reason.", host.listen_drops)?;
-    page.counter("syncookies_sent_total", "SYN cookies sent because a queue of pending requests was full.", host.syncookies_sent)?;
-    let sysctls = page.gauges("sysctl", "Kernel settings that decide how many connections the host can take.", &["name"])?;
+    page.counter(
+        "listen_overflows_total",
+        "Times an accept queue was full when a connection arrived.",
+        host.listen_overflows,
+    )?;
+    page.counter(
+        "listen_drops_total",
+        "SYNs and final ACKs that listeners dropped, for whatever reason.",
+        host.listen_drops,
+    )?;
+    page.counter(
+        "syncookies_sent_total",
+        "SYN cookies sent because a queue of pending requests was full.",
+        host.syncookies_sent,
+    )?;
+    let sysctls = page.gauges(
+        "sysctl",
+        "Kernel settings that decide how many connections the host can take.",
+        &["name"],
+    )?;
     for (name, value) in &host.sysctls {
         sysctls.with_label_values(&[name]).set(signed(*value));
     }
@@ -65,10 +105,18 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
     let build = page.gauges("build_info", "The version that is running; always 1.", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
 
-    let info = page.gauges("probe_info", "How each probe is attached (unavailable: not at all); always 1.", &["probe", "hook", "mode"])?;
+    let info = page.gauges(
+        "probe_info",
+        "How each probe is attached (unavailable: not at all); always 1.",
+        &["probe", "hook", "mode"],
+    )?;
     let runs = page.counters("probe_runs_total", "Times a probe's program ran.", &["probe"])?;
     let seconds = page.seconds("probe_run_seconds_total", "Time a probe's program ran: its runs at the cost per run that is sampled for one second in every sixty.", &["probe"])?;
-    let missed = page.counters("probe_missed_runs_total", "Runs that the kernel left out because the program was running on that CPU already.", &["probe"])?;
+    let missed = page.counters(
+        "probe_missed_runs_total",
+        "Runs that the kernel left out because the program was running on that CPU already.",
+        &["probe"],
+    )?;
     for probe in &figures.probes {
         info.with_label_values(&[probe.probe, probe.hook.as_str(), probe.mode]).set(1);
         let Some(figures) = &probe.runs else { continue };
@@ -81,33 +129,54 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
         }
     }
 
-    let lost = page.counters("lost_total", "Events that found no room in a map of the kernel side.", &["map"])?;
+    let lost =
+        page.counters("lost_total", "Events that found no room in a map of the kernel side.", &["map"])?;
     for loss in &figures.lost {
         lost.with_label_values(&[loss.map]).inc_by(loss.events);
     }
     let census = &figures.census;
     page.float("census_seconds", "CPU time of the last census.", census.cost.as_secs_f64())?;
-    page.float("census_interval_seconds", "Time until the next census; it grows with the cost, to stay within the CPU budget.", census.interval.as_secs_f64())?;
+    page.float(
+        "census_interval_seconds",
+        "Time until the next census; it grows with the cost, to stay within the CPU budget.",
+        census.interval.as_secs_f64(),
+    )?;
     page.gauge("census_sockets", "Sockets walked by the last census.", census.sockets)?;
     let drift = page.register(IntGauge::new("census_drift_sockets", "TIME_WAIT and FIN_WAIT2 mini-sockets found by the last census, less the kernel's own count at the time.")?)?;
     drift.set(census.drift);
     page.gauge("peers", "Accounts known, one per peer, port and direction.", figures.peers as u64)?;
-    page.counter("peers_evicted_total", "Accounts forgotten because they had neither sockets nor events for a while.", figures.peers_evicted)?;
-    page.gauge("config_last_reload_successful", "Whether the last configuration that was given is in force.", u64::from(figures.config_last_reload_successful))
+    page.counter(
+        "peers_evicted_total",
+        "Accounts forgotten because they had neither sockets nor events for a while.",
+        figures.peers_evicted,
+    )?;
+    page.gauge(
+        "config_last_reload_successful",
+        "Whether the last configuration that was given is in force.",
+        u64::from(figures.config_last_reload_successful),
+    )
 }
 
 fn usage(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
-    page.register(Counter::new("cpu_seconds_total", "User and system CPU time of the agent.")?)?.inc_by(figures.cpu_seconds);
+    page.register(Counter::new("cpu_seconds_total", "User and system CPU time of the agent.")?)?
+        .inc_by(figures.cpu_seconds);
     page.gauge("resident_memory_bytes", "Resident memory of the agent.", figures.resident_bytes)?;
     page.gauge("open_fds", "Open file descriptors of the agent.", figures.open_fds)?;
-    page.float("start_time_seconds", "When the agent started, in seconds since the epoch.", figures.start_time_seconds)
+    page.float(
+        "start_time_seconds",
+        "When the agent started, in seconds since the epoch.",
+        figures.start_time_seconds,
+    )
 }
 
 /// A registry that is filled once.
 struct Page(Registry);
 
 impl Page {
-    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
+    fn register<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        collector: C,
+    ) -> prometheus::Result<C> {
         self.0.register(Box::new(collector.clone()))?;
         Ok(collector)
     }
@@ -143,4 +212,3 @@ impl Page {
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
-

@@ -76,7 +76,10 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         Some(slots) => match slots.try_acquire() {
             Ok(slot) => Some(slot),
             Err(_) => {
-                return (StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at the same time (web.max_requests)\n")
+                return (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many scrapes at the same time (web.max_requests)\n",
+                )
                     .into_response();
             }
         },
@@ -85,7 +88,9 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
     };
     match render(&snapshot) {
-        Ok(body) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response(),
+        Ok(body) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
+        }
         Err(error) => {
             log::error!("cannot render the metrics: {error:#}");
             (StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics, see the log\n").into_response()

@@ -1,7 +1,9 @@
 //! The per-peer families, written straight from the snapshot.
 
 use probe_ebpf::{
-    account::{BOUNDS, CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, Histogram, LIFETIME_BOUNDS_NS, REUSE_BOUNDS_NS},
+    account::{
+        BOUNDS, CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, Histogram, LIFETIME_BOUNDS_NS, REUSE_BOUNDS_NS,
+    },
     sweep::state,
 };
 

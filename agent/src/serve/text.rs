@@ -68,7 +68,14 @@ impl<'a> Text<'a> {
     }
 
     /// A histogram from buckets that are not cumulated; bounds and sum in nanoseconds, shown in seconds.
-    pub fn histogram(&mut self, name: &str, labels: &Labels, bounds_ns: &[u64], buckets: &[u64], sum_ns: u64) {
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        labels: &Labels,
+        bounds_ns: &[u64],
+        buckets: &[u64],
+        sum_ns: u64,
+    ) {
         let labels = &labels.0;
         let mut count = 0;
         for (bound, bucket) in bounds_ns.iter().zip(buckets) {
@@ -114,7 +121,13 @@ mod tests {
     fn histogram_buckets_are_cumulated_and_in_seconds() {
         let labels = Labels::new(&[("peer", &"p")]);
         assert_eq!(
-            written(|text| text.histogram("h", &labels, &[1_000_000, 60_000_000_000], &[2, 3, 4], 1_500_000_000)),
+            written(|text| text.histogram(
+                "h",
+                &labels,
+                &[1_000_000, 60_000_000_000],
+                &[2, 3, 4],
+                1_500_000_000
+            )),
             "h_bucket{peer=\"p\",le=\"0.001\"} 2\nh_bucket{peer=\"p\",le=\"60\"} 5\n\
              h_bucket{peer=\"p\",le=\"+Inf\"} 9\nh_sum{peer=\"p\"} 1.5\nh_count{peer=\"p\"} 9\n"
         );

@@ -82,7 +82,11 @@ fn shown_state(sk: *const c_void, common: Common) -> Option<u32> {
             // SAFETY: the helper checks what the socket is; the field lies inside the type it returns.
             unsafe {
                 let tw = bpf_skc_to_tcp_timewait_sock(sk.cast_mut());
-                if tw.is_null() { None } else { Some(u32::from(field::<u8>(tw.cast_const().cast(), &TW_SUBSTATE))) }
+                if tw.is_null() {
+                    None
+                } else {
+                    Some(u32::from(field::<u8>(tw.cast_const().cast(), &TW_SUBSTATE)))
+                }
             }
         }
         NEW_SYN_RECV => Some(SYN_RECV),

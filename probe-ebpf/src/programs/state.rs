@@ -11,7 +11,9 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use probe_ebpf::{
-    account::{CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, INBOUND, LIFETIME_BOUNDS_NS, OUTBOUND, REUSE_BOUNDS_NS},
+    account::{
+        CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, INBOUND, LIFETIME_BOUNDS_NS, OUTBOUND, REUSE_BOUNDS_NS,
+    },
     connection::{Connection, ESTABLISHED_FLAG, LISTENING, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
     sweep::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT},
     tally::Tally,

@@ -29,7 +29,8 @@ fn main() -> anyhow::Result<()> {
     };
     let address: SocketAddr = address.parse().context("ADDRESS")?;
     let count: usize = count.parse().context("COUNT")?;
-    let source_port: Option<u16> = rest.first().map(|port| port.parse()).transpose().context("SOURCE-PORT")?;
+    let source_port: Option<u16> =
+        rest.first().map(|port| port.parse()).transpose().context("SOURCE-PORT")?;
     let mut sockets = match role.as_str() {
         "serve" => serve(address, count)?,
         "connect" => connect(address, count, source_port)?,

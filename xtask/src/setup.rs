@@ -1,0 +1,179 @@
+//! Installing what is missing. Every step looks first, says what it does, and, where it may not do it, prints the exact
+//! command for someone who may.
+
+use std::{env, fs, path::Path, process::Command};
+
+use anyhow::{Context as _, bail};
+
+use crate::shell::{find, is_root, output, run};
+
+/// Version of the linker that turns LLVM bitcode into eBPF objects.
+const BPF_LINKER: &str = "0.13.0";
+
+/// Programs that the lab calls, and the Debian packages that have them.
+const TEST_TOOLS: [(&str, &str); 8] = [
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("nstat", "iproute2"),
+    ("nft", "nftables"),
+    ("tcpdump", "tcpdump"),
+    ("sysctl", "procps"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+];
+
+/// What compiling needs: nightly Rust with its sources for the kernel side, and a linker for its LLVM.
+pub(crate) fn build_tools() -> anyhow::Result<()> {
+    if find("rustup").is_none() {
+        bail!(
+            "rustup is needed to manage the stable and nightly toolchains; install it (Debian: apt-get install rustup)"
+        );
+    }
+    nightly()?;
+    bpf_linker()?;
+    if find("cc").is_none() {
+        apt(&["gcc", "libc6-dev"])?;
+    }
+    Ok(())
+}
+
+fn nightly() -> anyhow::Result<()> {
+    let installed = output("rustup", &["toolchain", "list"]).context("rustup toolchain list failed")?;
+    if !installed.lines().any(|line| line.starts_with("nightly-")) {
+        run(Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
+    }
+    let components =
+        output("rustup", &["component", "list", "--toolchain", "nightly", "--installed"]).unwrap_or_default();
+    if !components.lines().any(|line| line == "rust-src") {
+        run(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", "nightly"]))?;
+    }
+    Ok(())
+}
+
+/// The linker reads the bitcode that nightly writes, so it must be built against the same major version of LLVM.
+fn bpf_linker() -> anyhow::Result<()> {
+    let llvm = nightly_llvm()?;
+    if let Some(linker) = find("bpf-linker")
+        && links_llvm(&linker, llvm)
+    {
+        return Ok(());
+    }
+    let llvm_config = format!("/usr/lib/llvm-{llvm}/bin/llvm-config");
+    if !Path::new(&llvm_config).exists() {
+        apt(&[&format!("llvm-{llvm}-dev"), &format!("libpolly-{llvm}-dev")])?;
+    }
+    let feature = format!("llvm-{llvm}");
+    run(Command::new("cargo").env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}")).args([
+        "install",
+        "bpf-linker",
+        "--version",
+        BPF_LINKER,
+        "--locked",
+        "--force",
+        "--no-default-features",
+        "--features",
+        &feature,
+    ]))
+}
+
+/// Major version of nightly's LLVM.
+fn nightly_llvm() -> anyhow::Result<u32> {
+    let version = output("rustup", &["run", "nightly", "rustc", "-vV"])
+        .context("rustup run nightly rustc -vV failed")?;
+    let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "));
+    llvm.and_then(|llvm| llvm.split('.').next()?.parse().ok())
+        .context("nightly's rustc does not tell its LLVM version")
+}
+
+/// Whether an installed linker works and loads the right LLVM.
+fn links_llvm(linker: &Path, llvm: u32) -> bool {
+    let works = Command::new(linker).arg("--version").output().is_ok_and(|output| output.status.success());
+    let libraries = output("ldd", &[&linker.to_string_lossy()]).unwrap_or_default();
+    works && libraries.lines().any(|line| line.contains("libLLVM") && line.contains(&llvm.to_string()))
+}
+
+/// What the lab needs beside the build.
+pub(crate) fn test_tools() -> anyhow::Result<()> {
+    let mut packages: Vec<&str> = TEST_TOOLS
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    if !packages.is_empty() {
+        apt(&packages)?;
+    }
+    promtool()
+}
+
+/// Prometheus's own linter. Its Debian package would start a server, so only the program is taken out of it.
+fn promtool() -> anyhow::Result<()> {
+    if find("promtool").is_some() || Path::new(PROMTOOL).exists() {
+        return Ok(());
+    }
+    fs::create_dir_all("target/tools").context("cannot create target/tools")?;
+    let download =
+        || run(Command::new("apt-get").args(["download", "prometheus"]).current_dir("target/tools"));
+    if download().is_err() {
+        as_root("apt-get", &["update"])?;
+        download()?;
+    }
+    let package = fs::read_dir("target/tools")?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("apt-get download prometheus left no package in target/tools")?;
+    run(Command::new("dpkg").arg("-x").arg(package).arg("target/tools/prometheus"))
+}
+
+const PROMTOOL: &str = "target/tools/prometheus/usr/bin/promtool";
+
+/// Puts the tools that are not installed system-wide on the PATH of the tests.
+pub(crate) fn path_with_tools() -> anyhow::Result<std::ffi::OsString> {
+    let tools = env::current_dir()?.join("target/tools/prometheus/usr/bin");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(Into::into);
+    Ok(env::join_paths(env::split_paths(&path).chain(system).chain([tools]))?)
+}
+
+/// Classic tracepoints are described and opened through tracefs.
+pub(crate) fn tracefs() -> anyhow::Result<()> {
+    if Path::new("/sys/kernel/tracing/events").is_dir() {
+        return Ok(());
+    }
+    as_root("mount", &["-t", "tracefs", "tracefs", "/sys/kernel/tracing"])
+}
+
+fn apt(packages: &[&str]) -> anyhow::Result<()> {
+    if find("apt-get").is_none() {
+        bail!("this is no Debian; install by hand what provides: {}", packages.join(" "));
+    }
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(packages);
+    // The lists may be missing or old; they are fetched only if it does not work without.
+    if as_root("apt-get", &install).is_err() {
+        as_root("apt-get", &["update"])?;
+        as_root("apt-get", &install)?;
+    }
+    Ok(())
+}
+
+/// Runs a command as root, through sudo if that asks no password; else says what to run.
+fn as_root(program: &str, args: &[&str]) -> anyhow::Result<()> {
+    if is_root() {
+        return run(Command::new(program).env("DEBIAN_FRONTEND", "noninteractive").args(args));
+    }
+    let sudo = Command::new("sudo").args(["-n", "true"]).output().is_ok_and(|output| output.status.success());
+    if sudo {
+        return run(Command::new("sudo").arg("-n").arg(program).args(args));
+    }
+    bail!("this needs root; run: sudo {program} {}", args.join(" "))
+}
+
+/// Fails with the reason where the lab cannot run.
+pub(crate) fn require_root(what: &str) -> anyhow::Result<()> {
+    if is_root() {
+        return Ok(());
+    }
+    bail!("{what} needs root: run as root, or leave out what needs the kernel with --no-kernel")
+}

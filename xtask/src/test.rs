@@ -1,0 +1,49 @@
+//! `cargo xtask test`.
+
+use std::process::Command;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::{
+    setup,
+    shell::{output, run},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave out the tests that need root and a kernel with eBPF, and say how many
+    #[arg(long)]
+    no_kernel: bool,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Checks formatting and lints, then runs the unit tests, then the lab.
+pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
+    setup::build_tools()?;
+    let filter = options.filter.as_deref();
+    if filter.is_none() {
+        cargo(&["fmt", "--all", "--check"], None)?;
+        cargo(&["clippy", "--all-targets", "--", "--deny", "warnings"], None)?;
+    }
+    cargo(&["test", "--workspace", "--exclude", "lab", "--exclude", "probe-ebpf"], filter)?;
+    cargo(&["test", "--package", "probe-ebpf", "--lib"], filter)?;
+    cargo(&["build", "--package", "tcpwarden", "--package", "lab", "--bins"], None)?;
+    if options.no_kernel {
+        let list =
+            output("cargo", &["test", "--quiet", "--package", "lab", "--test", "scenarios", "--", "--list"])
+                .context("cannot list the tests of the lab")?;
+        let count = list.lines().filter(|line| line.ends_with(": test")).count();
+        println!("left out {count} tests that need a kernel (--no-kernel)");
+        return Ok(());
+    }
+    setup::require_root("the lab")?;
+    setup::test_tools()?;
+    setup::tracefs()?;
+    cargo(&["test", "--package", "lab"], filter)
+}
+
+fn cargo(args: &[&str], filter: Option<&str>) -> anyhow::Result<()> {
+    run(Command::new("cargo").args(args).args(filter).env("PATH", setup::path_with_tools()?))
+}
