@@ -1,1 +1,72 @@
-//! tbd
+//! Connections that are older than the agent keep their direction, also when their listener is gone.
+
+use std::{net::IpAddr, time::Duration};
+
+use lab::{
+    agent::{Agent, Series},
+    eventually,
+    topology::{Family, Pair, pair},
+    traffic::Traffic,
+};
+
+const INBOUND: usize = 4;
+const OUTBOUND: usize = 3;
+const SERVICE: u16 = 7001;
+const BACKEND: u16 = 7002;
+
+fn older_than_the_agent(census: &str, family: Family) {
+    let pair = pair();
+    let (client, server) = (Pair::client_address(family), Pair::server_address(family));
+    let any = IpAddr::from([0_u16; 8]);
+
+    let mut accepted = Traffic::serve(&pair.server, any, SERVICE, INBOUND, "gate,close");
+    let mut callers = Traffic::connect(&pair.client, server, SERVICE, INBOUND, "read,close");
+    callers.connected();
+    let backend = Traffic::serve(&pair.client, client, BACKEND, OUTBOUND, "read,close");
+    let mut calls = Traffic::connect(&pair.server, client, BACKEND, OUTBOUND, "gate,close");
+    calls.connected();
+    // The first listener closed when it had all its connections; this one is there while the agent starts.
+    let listener = Traffic::serve(&pair.server, any, SERVICE, 1, "hold");
+    let agent = Agent::start(&pair.server, &["--census", census]);
+    drop(listener);
+
+    let (peer, service, backend_port) = (client.to_string(), SERVICE.to_string(), BACKEND.to_string());
+    let inbound = Series { peer: &peer, port: &service, direction: "inbound" };
+    let outbound = Series { peer: &peer, port: &backend_port, direction: "outbound" };
+    let established = |series| agent.scrape().peer("peer_sockets", series, &[("state", "established")]);
+    assert_eq!((established(inbound), established(outbound)), (INBOUND as u64, OUTBOUND as u64));
+
+    accepted.open_gate();
+    accepted.finish();
+    callers.finish();
+    calls.open_gate();
+    calls.finish();
+    backend.finish();
+    eventually(Duration::from_secs(15), || {
+        let metrics = agent.scrape();
+        let closed = |series| metrics.peer("peer_closes_total", series, &[("by", "local")]);
+        let time_wait = |series| metrics.peer("peer_sockets", series, &[("state", "time_wait")]);
+        let got = (closed(inbound), closed(outbound), time_wait(inbound), time_wait(outbound));
+        let right = (INBOUND as u64, OUTBOUND as u64, INBOUND as u64, OUTBOUND as u64);
+        if got == right { Ok(()) } else { Err(format!("{got:?}, expected {right:?}")) }
+    });
+    let metrics = agent.scrape();
+    // Nobody knows when they began, and the agent does not invent it.
+    assert_eq!(metrics.peer("peer_connection_seconds", inbound, &[]), 0);
+    assert_eq!(metrics.peer("peer_connections_total", inbound, &[]), 0);
+    assert_eq!(
+        metrics.sum("peer_closes_total", "outbound", Some(&peer)),
+        OUTBOUND as u64,
+        "nothing is booked in the wrong direction"
+    );
+}
+
+#[test]
+fn connections_older_than_the_agent_by_iterator() {
+    older_than_the_agent("iter", Family::V4);
+}
+
+#[test]
+fn connections_older_than_the_agent_by_netlink_ipv6() {
+    older_than_the_agent("netlink", Family::V6);
+}

@@ -1,6 +1,7 @@
 //! The agent under test, as a process, and what it says of itself over HTTP.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
@@ -43,6 +44,34 @@ impl<'a> Agent<'a> {
             }
         });
         agent
+    }
+
+    /// Runs a command line that should fail before it serves; `wrapper` is put before the agent's own.
+    #[must_use]
+    pub fn refused(host: &Host, wrapper: &[&str], args: &[&str]) -> Refusal {
+        let agent = program("tcpwarden");
+        let agent = agent.to_str().expect("the path is text");
+        let mut words = wrapper.iter().chain([&agent]).chain(args);
+        let mut command = host.command(words.next().expect("a program"));
+        let output = command.args(words).stdin(Stdio::null()).output().expect("nsenter runs");
+        Refusal {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Ids of the eBPF programs the agent has loaded.
+    #[must_use]
+    pub fn loaded_programs(&self) -> BTreeSet<u32> {
+        let directory = format!("/proc/{}/fdinfo", self.pid().as_raw_nonzero());
+        let files = fs::read_dir(directory).expect("the agent runs").filter_map(Result::ok);
+        files
+            .filter_map(|file| {
+                let text = fs::read_to_string(file.path()).ok()?;
+                text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
+            })
+            .collect()
     }
 
     fn spawn(host: &'a Host, mut command: Command) -> Self {
@@ -114,6 +143,17 @@ impl Drop for Agent<'_> {
     }
 }
 
+/// A run that ended.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Exit code.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained.
+    pub stderr: String,
+}
+
 /// One scrape.
 #[derive(Debug)]
 pub struct Metrics {
@@ -151,6 +191,14 @@ impl Metrics {
         values.first().copied()
     }
 
+    /// One of the agent's figures of its own process (without `process_`).
+    #[must_use]
+    pub fn process(&self, name: &str) -> f64 {
+        let name = format!("process_{name}");
+        let sample = self.scrape.samples.iter().find(|sample| sample.metric == name);
+        number(&sample.expect("the agent tells of its process").value)
+    }
+
     /// A per-peer sample; 0 when the peer has no series (yet).
     #[must_use]
     pub fn peer(&self, name: &str, series: Series<'_>, extra: &[(&str, &str)]) -> u64 {
@@ -158,6 +206,26 @@ impl Metrics {
         let mut labels = vec![("peer", peer), ("port", port), ("direction", direction)];
         labels.extend(extra);
         whole(self.value(name, &labels).unwrap_or_default())
+    }
+
+    /// Sum of a per-peer family in one direction over all ports of one peer, or over everyone, `other` included.
+    #[must_use]
+    pub fn sum(&self, name: &str, direction: &str, peer: Option<&str>) -> u64 {
+        let name = format!("tcpwarden_{name}");
+        let matching = self.scrape.samples.iter().filter(|sample| {
+            sample.metric == name
+                && sample.labels.get("direction") == Some(direction)
+                && (peer.is_none() || sample.labels.get("peer") == peer)
+        });
+        matching.map(|sample| whole(number(&sample.value))).sum()
+    }
+
+    /// Values that the label `peer` takes in one direction.
+    #[must_use]
+    pub fn peers(&self, direction: &str) -> BTreeSet<String> {
+        let matching =
+            self.scrape.samples.iter().filter(|sample| sample.labels.get("direction") == Some(direction));
+        matching.filter_map(|sample| Some(sample.labels.get("peer")?.to_owned())).collect()
     }
 
     /// All per-peer sockets that are not 0, by peer, port and state, in one direction.

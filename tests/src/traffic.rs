@@ -17,42 +17,49 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts a server on every address of `host`'s `port` and waits until it listens.
+    /// Starts a server that plays `steps` on `count` connections, and waits until it listens.
     #[must_use]
     pub fn serve(host: &Host, address: IpAddr, port: u16, count: usize, steps: &str) -> Self {
-        let mut server = Self::start(host, "serve", SocketAddr::new(address, port), count, steps, None);
-        assert_eq!(server.line(), "listening");
-        server
+        Self::start(host, "serve", address, port, count, &[steps]).listening()
     }
 
-    /// Starts a client.
+    /// Starts a server that accepts and closes `count` connections, one after the other.
+    #[must_use]
+    pub fn drain(host: &Host, address: IpAddr, port: u16, count: usize) -> Self {
+        Self::start(host, "drain", address, port, count, &[]).listening()
+    }
+
+    /// Starts a client that plays `steps` on `count` connections.
     #[must_use]
     pub fn connect(host: &Host, to: IpAddr, port: u16, count: usize, steps: &str) -> Self {
-        Self::start(host, "connect", SocketAddr::new(to, port), count, steps, None)
+        Self::start(host, "connect", to, port, count, &[steps])
     }
 
     /// Starts a client that binds `source_port` first.
     #[must_use]
     pub fn connect_from(host: &Host, source_port: u16, to: IpAddr, port: u16, steps: &str) -> Self {
-        Self::start(host, "connect", SocketAddr::new(to, port), 1, steps, Some(source_port))
+        Self::start(host, "connect", to, port, 1, &[steps, &source_port.to_string()])
     }
 
-    fn start(
-        host: &Host,
-        role: &str,
-        address: SocketAddr,
-        count: usize,
-        steps: &str,
-        source_port: Option<u16>,
-    ) -> Self {
+    /// Starts a client that makes `count` connections from one of its host's addresses, one after the other.
+    #[must_use]
+    pub fn flood(host: &Host, from: IpAddr, to: IpAddr, port: u16, count: usize) -> Self {
+        Self::start(host, "flood", to, port, count, &[&from.to_string()])
+    }
+
+    fn start(host: &Host, role: &str, address: IpAddr, port: u16, count: usize, rest: &[&str]) -> Self {
         let mut command = host.command(program("traffic"));
-        command.args([role, &address.to_string(), &count.to_string(), steps]);
-        command.args(source_port.map(|port| port.to_string()));
+        command.args([role, &SocketAddr::new(address, port).to_string(), &count.to_string()]).args(rest);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the traffic program starts");
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         Self { child, stdin, stdout }
+    }
+
+    fn listening(mut self) -> Self {
+        assert_eq!(self.line(), "listening");
+        self
     }
 
     fn line(&mut self) -> String {

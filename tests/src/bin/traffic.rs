@@ -2,6 +2,8 @@
 //!
 //!     traffic serve   ADDRESS COUNT STEP,STEP,…
 //!     traffic connect ADDRESS COUNT STEP,STEP,… [SOURCE-PORT]
+//!     traffic drain   ADDRESS COUNT             (accept and close, one after the other)
+//!     traffic flood   ADDRESS COUNT FROM        (connect from that address and wait for the close, as often)
 //!
 //! All connections of a process take a step before any takes the next. Steps: `read` to the end of the stream, `peek`
 //! until data is there, `write` ten bytes, `shut` our side, `linger0`, `timeout1` (TCP_USER_TIMEOUT of one second),
@@ -24,11 +26,17 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [role, address, count, steps, rest @ ..] = args.as_slice() else {
-        bail!("usage: traffic serve|connect ADDRESS COUNT STEPS [SOURCE-PORT]");
+    let [role, address, count, rest @ ..] = args.as_slice() else {
+        bail!("usage: traffic serve|connect|drain|flood ADDRESS COUNT …");
     };
     let address: SocketAddr = address.parse().context("ADDRESS")?;
     let count: usize = count.parse().context("COUNT")?;
+    match (role.as_str(), rest) {
+        ("drain", _) => return drain(address, count),
+        ("flood", [from]) => return flood(address, count, from.parse().context("FROM")?),
+        _ => {}
+    }
+    let [steps, rest @ ..] = rest else { bail!("STEPS are missing") };
     let source_port: Option<u16> =
         rest.first().map(|port| port.parse()).transpose().context("SOURCE-PORT")?;
     let mut sockets = match role.as_str() {
@@ -43,8 +51,36 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn serve(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Socket>> {
+    let listener = listen(address)?;
+    (0..count).map(|_| Ok(listener.accept()?.0)).collect()
+}
+
+fn drain(address: SocketAddr, count: usize) -> anyhow::Result<()> {
+    let listener = listen(address)?;
+    for _ in 0..count {
+        drop(listener.accept()?);
+    }
+    Ok(())
+}
+
+/// Each connection comes from a source port of its own, upwards from the first unprivileged one, so that none replaces
+/// another's TIME_WAIT at the server.
+fn flood(address: SocketAddr, count: usize, from: IpAddr) -> anyhow::Result<()> {
+    for port in (1024..=u16::MAX).take(count) {
+        let mut socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?; // Floods towards several ports share the source ports.
+        socket.bind(&SocketAddr::new(from, port).into())?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(&address.into())?;
+        socket.read_to_end(&mut Vec::new())?;
+    }
+    Ok(())
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<Socket> {
     let listener = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     listener.set_reuse_address(true)?;
+    listener.set_reuse_port(true)?; // A successor may start while its predecessor accepts its last connection.
     if address.is_ipv6() {
         listener.set_only_v6(false)?;
     }
@@ -52,7 +88,7 @@ fn serve(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Socket>> {
     listener.listen(4096)?;
     listener.set_read_timeout(Some(PATIENCE))?; // Holds for accept(), and for the accepted sockets.
     println!("listening");
-    (0..count).map(|_| Ok(listener.accept()?.0)).collect()
+    Ok(listener)
 }
 
 fn connect(address: SocketAddr, count: usize, source_port: Option<u16>) -> anyhow::Result<Vec<Socket>> {
