@@ -28,9 +28,8 @@ fn kernel_has(programs: &BTreeSet<u32>) -> bool {
 
 fn assert_gone(programs: &BTreeSet<u32>) {
     assert!(programs.len() >= 6, "an agent has five hooks and a census: {programs:?}");
-    eventually(Duration::from_secs(10), || match kernel_has(programs) {
-        true => Err("programs are left in the kernel".to_owned()),
-        false => Ok(()),
+    eventually(Duration::from_secs(10), || {
+        if kernel_has(programs) { Err("programs are left in the kernel".to_owned()) } else { Ok(()) }
     });
 }
 

@@ -1,5 +1,7 @@
 //! Every scenario plays on a kernel and needs root; where either is missing it fails and says so.
 
+#![expect(clippy::expect_used, reason = "a scenario fails by panicking")]
+
 mod census;
 mod endings;
 mod faults;

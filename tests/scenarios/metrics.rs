@@ -196,9 +196,9 @@ fn a_peer_that_went_away_loses_its_series_and_is_counted() {
     let client = Traffic::connect(&pair.client, Pair::server_address(Family::V4), PORT, 1, "close");
     client.finish();
     server.finish();
-    eventually(Duration::from_secs(10), || match agent.scrape().peers("inbound").contains("10.77.0.1") {
-        true => Ok(()),
-        false => Err("the peer has no series".to_owned()),
+    eventually(Duration::from_secs(10), || {
+        let peers = agent.scrape().peers("inbound");
+        if peers.contains("10.77.0.1") { Ok(()) } else { Err(format!("series for {peers:?} only")) }
     });
     eventually(Duration::from_secs(20), || {
         let metrics = agent.scrape();

@@ -37,10 +37,12 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).chain(extra).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
-/// The command as one would type it.
+/// The command as one would type it, with the environment it is given but the PATH.
 fn line(command: &Command) -> String {
-    let environment =
-        command.get_envs().filter_map(|(key, value)| Some(format!("{}={}", key.display(), value?.display())));
+    let environment = command
+        .get_envs()
+        .filter(|(key, _)| *key != "PATH" && *key != "DEBIAN_FRONTEND")
+        .filter_map(|(key, value)| Some(format!("{}={}", key.display(), value?.display())));
     let words = [command.get_program()]
         .into_iter()
         .chain(command.get_args())
