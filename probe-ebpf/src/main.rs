@@ -12,10 +12,10 @@ mod maps;
 mod programs;
 mod socket;
 
-/// The helpers the programs call (`bpf_skc_to_tcp_sock` and others) are for GPL-compatible programs only.
+/// The helpers the programs call (`bpf_skc_to_tcp_sock` and others) are for GPL-compatible programs only, which this name says they are.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
-static LICENSE: [u8; 4] = *b"GPL\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// Never reached: a program that could panic does not pass the verifier, which refuses the endless loop.
 #[panic_handler]

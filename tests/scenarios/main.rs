@@ -5,5 +5,6 @@
 mod census;
 mod endings;
 mod faults;
+mod limits;
 mod metrics;
 mod preexisting;

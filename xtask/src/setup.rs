@@ -88,8 +88,11 @@ fn nightly_llvm() -> anyhow::Result<u32> {
 /// Whether an installed linker works and loads the right LLVM.
 fn links_llvm(linker: &Path, llvm: u32) -> bool {
     let works = Command::new(linker).arg("--version").output().is_ok_and(|output| output.status.success());
+    // `libLLVM.so.22.1 => /lib/…`, or `libLLVM-14.so.1 => …` on older packages.
     let libraries = output("ldd", &[&linker.to_string_lossy()]).unwrap_or_default();
-    works && libraries.lines().any(|line| line.contains("libLLVM") && line.contains(&llvm.to_string()))
+    let names = libraries.lines().filter_map(|line| line.split_whitespace().next()?.strip_prefix("libLLVM"));
+    let wanted = llvm.to_string();
+    works && names.into_iter().any(|name| name.split(['.', '-']).any(|part| part == wanted))
 }
 
 /// What the lab needs beside the build.

@@ -53,8 +53,16 @@ pub struct Accounts {
 struct Row {
     last: Counters,
     account: AccountId,
+    /// Whether it had sockets at the last census.
+    has_sockets: bool,
     /// When it last had a socket or an event.
     active_at: Duration,
+}
+
+impl Row {
+    fn new(account: AccountId, now: Duration) -> Self {
+        Self { last: Counters::zeroed(), account, has_sockets: false, active_at: now }
+    }
 }
 
 /// One peer's account: one row, or those of a group.
@@ -116,7 +124,7 @@ impl Accounts {
             if !key.peer.is_overflow() {
                 open_account(by_id, retention.exported, &id);
             }
-            Row { last: Counters::zeroed(), account: id, active_at: now }
+            Row::new(id, now)
         });
         let delta = difference(counters, &row.last);
         row.last = *counters;
@@ -144,6 +152,9 @@ impl Accounts {
         for totals in by_id.values_mut().map(|account| &mut account.totals).chain(others.iter_mut()) {
             totals.sockets = [0; STATES];
         }
+        for row in rows.values_mut() {
+            row.has_sockets = false;
+        }
         for (peer, sockets) in census {
             let id = groups.account_of(peer);
             if peer.is_overflow() {
@@ -154,8 +165,9 @@ impl Accounts {
             let key = AccountKey { peer: *peer, half_open: false };
             let row = rows.entry(key).or_insert_with(|| {
                 open_account(by_id, retention.exported, &id);
-                Row { last: Counters::zeroed(), account: id, active_at: now }
+                Row::new(id, now)
             });
+            row.has_sockets = true;
             row.active_at = now;
             if let Some(account) = by_id.get_mut(&row.account) {
                 account.totals.add_sockets(sockets);
@@ -193,7 +205,7 @@ impl Accounts {
         let mut idle: Vec<_> = self
             .rows
             .iter()
-            .filter(|(key, row)| !key.peer.is_overflow() && row.active_at < now)
+            .filter(|(key, row)| !key.peer.is_overflow() && !row.has_sockets && row.active_at < now)
             .map(|(key, row)| (now.saturating_sub(row.active_at), *key, row.last))
             .collect();
         idle.sort_unstable_by_key(|&(idle_for, key, _)| (std::cmp::Reverse(idle_for), key));
@@ -438,6 +450,9 @@ mod tests {
             accounts.read(at(u64::from(host)), key(host), &connections(1));
         }
         assert_eq!(accounts.idle(at(11)), [(key(1), connections(1))]);
+        // Whoever holds sockets stays, however long ago the last event was.
+        accounts.settle(at(11), &[(key(1).peer, time_wait(1))]);
+        assert_eq!(accounts.idle(at(12)), [(key(2), connections(1))]);
     }
 
     #[test]

@@ -1,0 +1,118 @@
+//! Holds the import table of ARCHITECTURE.md: which room may know which.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Each room with the rooms it may import. `main` and `cli` may import everything.
+const TABLE: [(&str, &[&str]); 8] = [
+    ("config", &[]),
+    ("sock_diag", &[]),
+    ("probe", &["config"]),
+    ("census", &["config", "probe", "sock_diag"]),
+    ("host", &["sock_diag"]),
+    ("model", &[]),
+    ("serve", &["model", "config"]),
+    ("daemon", &["census", "config", "host", "model", "probe", "serve"]),
+];
+
+/// What the pure rooms must not even name.
+const IMPURE: [&str; 7] =
+    ["std::fs", "std::net::Tcp", "std::process", "std::thread", "Instant", "SystemTime", "std::env"];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn rust_files(path: &Path, into: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a directory") {
+            rust_files(&entry.expect("an entry").path(), into);
+        }
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        into.push(path.to_owned());
+    }
+}
+
+fn files_of(room: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in [source().join(room), source().join(format!("{room}.rs"))] {
+        if path.exists() {
+            rust_files(&path, &mut files);
+        }
+    }
+    assert!(!files.is_empty(), "the room {room} is there");
+    files
+}
+
+/// The rooms that a file imports: what follows `crate::`, alone or as a list in braces.
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for rest in text.split("crate::").skip(1) {
+        if let Some(list) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut name = String::new();
+            for c in list.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    c if depth == 0 => name.push(c),
+                    _ => {}
+                }
+            }
+            let rooms = name.split(',').filter_map(|item| item.trim().split("::").next());
+            found.extend(rooms.filter(|room| !room.is_empty()).map(str::to_owned));
+        } else {
+            found.extend(rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_room_imports_only_what_the_table_allows() {
+    for (room, allowed) in TABLE {
+        for file in files_of(room) {
+            let text = fs::read_to_string(&file).expect("source text");
+            for import in imports(&text) {
+                assert!(
+                    import == room || allowed.contains(&import.as_str()),
+                    "{}: {room} must not import {import}",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_knows_every_room() {
+    let mut rooms = BTreeSet::new();
+    for entry in fs::read_dir(source()).expect("the source") {
+        let path = entry.expect("an entry").path();
+        rooms.insert(path.file_stem().expect("a name").to_string_lossy().into_owned());
+    }
+    let known =
+        TABLE.iter().map(|(room, _)| (*room).to_owned()).chain(["lib", "main", "cli"].map(str::to_owned));
+    assert_eq!(rooms, known.collect());
+}
+
+#[test]
+fn the_model_reads_no_clock_and_does_no_io() {
+    for file in files_of("model") {
+        let text = fs::read_to_string(&file).expect("source text");
+        for word in IMPURE {
+            assert!(!text.contains(word), "{}: the model is pure and must not use {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_test_itself_sees_imports() {
+    let text = "use crate::{config::{A, B}, model::C};\nuse crate::probe::D;\nlet x = crate::host::e();";
+    let found: Vec<_> = imports(text).into_iter().collect();
+    assert_eq!(found, ["config", "host", "model", "probe"]);
+}
