@@ -6,22 +6,27 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::sweep::STATES;
 
+/// An IP address in 16 bytes, network order. IPv4 is written as v4-mapped IPv6 (`::ffff:a.b.c.d`), so that a host has one
+/// spelling whichever socket family carried it. Aligned so that it is copied and hashed in two words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Address(pub [u8; 16]);
+
 /// Who a connection is with, from this host's point of view.
 ///
-/// `addr` is the remote address in 16 bytes; IPv4 is written as v4-mapped IPv6 (`::ffff:a.b.c.d`), so that a peer has
-/// one spelling whichever socket family carried it. `port` is the service port in host order: ours when inbound,
+/// `port` is the service port in host order: ours when inbound,
 /// the peer's when outbound.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct PeerKey {
-    /// Remote address, IPv4 as v4-mapped.
-    pub addr: [u8; 16],
+    /// Remote address.
+    pub addr: Address,
     /// Service port, host order.
     pub port: u16,
     /// [`INBOUND`] or [`OUTBOUND`].
     pub direction: u8,
     /// Always 0; there so that the key has no implicit padding.
-    pub zero: u8,
+    pub zero: [u8; 5],
 }
 
 /// The local port is one this host listens on.
@@ -37,13 +42,13 @@ impl PeerKey {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        Self { addr: addr.octets(), port, direction, zero: 0 }
+        Self { addr: Address(addr.octets()), port, direction, zero: [0; 5] }
     }
 
     /// The remote address in its one spelling.
     #[must_use]
     pub const fn address(&self) -> IpAddr {
-        Ipv6Addr::from_octets(self.addr).to_canonical()
+        Ipv6Addr::from_octets(self.addr.0).to_canonical()
     }
 
     /// Whether this is the account that takes what no other had room for.
@@ -55,7 +60,7 @@ impl PeerKey {
     /// The account that takes what no other account had room for; `::` port 0 is no peer's address.
     #[must_use]
     pub const fn overflow(direction: u8) -> Self {
-        Self { addr: [0; 16], port: 0, direction, zero: 0 }
+        Self { addr: Address([0; 16]), port: 0, direction, zero: [0; 5] }
     }
 }
 
@@ -172,7 +177,7 @@ pub struct Account {
     pub zero: u32,
 }
 
-const _: () = assert!(size_of::<PeerKey>() == 20 && align_of::<PeerKey>() == 2);
+const _: () = assert!(size_of::<PeerKey>() == 24 && align_of::<PeerKey>() == 8);
 const _: () = assert!(size_of::<Histogram>() == 112);
 const _: () = assert!(size_of::<Counters>() == 464 && COUNTER_WORDS == 58);
 const _: () = assert!(size_of::<Account>() == 536 && align_of::<Account>() == 8);

@@ -35,7 +35,7 @@ static EMPTY: Account = {
 #[inline(always)]
 pub fn key(tuple: &FourTuple, direction: u8) -> PeerKey {
     let port = if direction == INBOUND { tuple.local_port } else { tuple.remote_port };
-    PeerKey { addr: tuple.remote, port, direction, zero: 0 }
+    PeerKey { addr: tuple.remote, port, direction, zero: [0; 5] }
 }
 
 /// The direction of a socket: as remembered from its birth, else by what its local port is to us.

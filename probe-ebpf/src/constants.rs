@@ -21,6 +21,14 @@ probe_ebpf::kernel_fields!(offsets);
 #[unsafe(no_mangle)]
 pub static NETNS: Global<u32> = Global::new(0);
 
+/// Makes the hash of 4-tuples unpredictable.
+#[unsafe(no_mangle)]
+pub static HASH_SEED: Global<u64> = Global::new(0);
+
+/// Number of sets in the memory of closed 4-tuples.
+#[unsafe(no_mangle)]
+pub static CLOSED_SETS: Global<u32> = Global::new(1);
+
 /// 1 when `tcp_retransmit_skb` has a third argument, `err` (6.17 on): reading one that is not there fails the load.
 #[unsafe(no_mangle)]
 pub static RETRANSMIT_HAS_ERROR: Global<u32> = Global::new(0);

@@ -7,6 +7,7 @@
 #![allow(internal_features, reason = "an atomic add has no stable spelling for the BPF target")]
 
 mod accounts;
+mod closed_tuples;
 mod constants;
 mod maps;
 mod programs;

@@ -4,12 +4,13 @@
 use aya_ebpf::{
     EbpfContext,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray},
 };
 use aya_log_ebpf::warn;
 use probe_ebpf::{
     account::{Account, PeerKey},
-    connection::{Connection, FourTuple},
+    closed::ClosedSet,
+    connection::Connection,
     sweep::Sweep,
     tally::{TALLIES as KINDS, Tally},
 };
@@ -27,9 +28,9 @@ pub static HALF_OPEN: HashMap<PeerKey, Account> = HashMap::with_max_entries(4_09
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(131_072, 0);
 
-/// When each recently closed 4-tuple closed (monotonic ns); the least recently touched make room.
+/// When recently closed 4-tuples closed.
 #[map]
-pub static CLOSED: LruHashMap<FourTuple, u64> = LruHashMap::with_max_entries(131_072, 0);
+pub static CLOSED: Array<ClosedSet> = Array::with_max_entries(65_536, 0);
 
 /// Per local port: `LISTENING`, or when it last was a service.
 #[map]

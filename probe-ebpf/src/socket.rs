@@ -7,7 +7,7 @@ use aya_ebpf::{
     helpers::{bpf_probe_read_kernel, generated::bpf_skc_to_tcp_sock},
     programs::TracePointContext,
 };
-use probe_ebpf::{connection::FourTuple, fields::ABSENT, record::Record};
+use probe_ebpf::{account::Address, connection::FourTuple, fields::ABSENT, record::Record};
 
 use crate::constants::{
     INET_SPORT, NET_INUM, NETNS, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM,
@@ -43,16 +43,16 @@ pub unsafe fn field<T: Copy>(base: *const u8, offset: &Global<u32>) -> T {
 /// # Safety
 /// As [`field`].
 #[inline(always)]
-unsafe fn ipv6(base: *const u8, offset: &Global<u32>) -> [u8; 16] {
+unsafe fn ipv6(base: *const u8, offset: &Global<u32>) -> Address {
     let start = unsafe { base.add(offset.load() as usize) }.cast::<u64>();
     let words = unsafe { [start.read_volatile(), start.add(1).read_volatile()] };
-    bytemuck::cast(words)
+    Address(bytemuck::cast(words))
 }
 
 /// IPv4 in network order as v4-mapped IPv6.
 #[inline(always)]
-pub fn v4_mapped(addr: u32) -> [u8; 16] {
-    bytemuck::cast([0, 0, 0xffff_u32.to_be(), addr])
+pub fn v4_mapped(addr: u32) -> Address {
+    Address(bytemuck::cast([0, 0, 0xffff_u32.to_be(), addr]))
 }
 
 /// The part of a socket that mini-sockets and requests have too (`struct sock_common`).
@@ -99,7 +99,7 @@ impl Common {
             } else {
                 (ipv6(self.0, &SKC_V6_RCV_SADDR), ipv6(self.0, &SKC_V6_DADDR))
             };
-            FourTuple { local, remote, local_port, remote_port }
+            FourTuple::new(local, remote, local_port, remote_port)
         }
     }
 }
@@ -188,12 +188,12 @@ impl RecordedSocket {
             if !address_is_ours(address) {
                 return None;
             }
-            let tuple = FourTuple {
-                local: recorded(ctx, record.local).ok()?,
-                remote: recorded(ctx, record.remote).ok()?,
-                local_port: recorded(ctx, record.local_port).ok()?,
-                remote_port: recorded(ctx, record.remote_port).ok()?,
-            };
+            let tuple = FourTuple::new(
+                Address(recorded(ctx, record.local).ok()?),
+                Address(recorded(ctx, record.remote).ok()?),
+                recorded(ctx, record.local_port).ok()?,
+                recorded(ctx, record.remote_port).ok()?,
+            );
             Some(Self { address, tuple })
         }
     }
@@ -209,7 +209,7 @@ impl RecordedSocket {
             }
             let (local, local_port) = sockaddr(ctx, record.local)?;
             let (remote, remote_port) = sockaddr(ctx, record.remote)?;
-            Some(Self { address, tuple: FourTuple { local, remote, local_port, remote_port } })
+            Some(Self { address, tuple: FourTuple::new(local, remote, local_port, remote_port) })
         }
     }
 }
@@ -231,14 +231,14 @@ fn address_is_ours(address: u64) -> bool {
 /// # Safety
 /// `offset` must be that of a 28-byte `sockaddr` field.
 #[inline(always)]
-unsafe fn sockaddr(ctx: &TracePointContext, offset: u32) -> Option<([u8; 16], u16)> {
+unsafe fn sockaddr(ctx: &TracePointContext, offset: u32) -> Option<(Address, u16)> {
     unsafe {
         let family: u16 = recorded(ctx, offset).ok()?;
         let port = u16::from_be(recorded(ctx, offset + 2).ok()?);
         let addr = if family == AF_INET {
             v4_mapped(recorded(ctx, offset + 4).ok()?)
         } else {
-            recorded(ctx, offset + 8).ok()?
+            Address(recorded(ctx, offset + 8).ok()?)
         };
         Some((addr, port))
     }

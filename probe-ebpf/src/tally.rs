@@ -20,11 +20,9 @@ pub enum Tally {
     LostHalfOpen = 6,
     /// Connections whose start is not remembered because the map of connections was full.
     LostConnections = 7,
-    /// Closed 4-tuples put into the memory for reuse.
-    ClosedRemembered = 8,
-    /// Closed 4-tuples taken out of it again by a reuse.
-    ClosedReused = 9,
+    /// Closed 4-tuples forgotten while a reuse still mattered, because their set was full.
+    LostClosed = 8,
 }
 
 /// Number of kinds.
-pub const TALLIES: u32 = 10;
+pub const TALLIES: u32 = 9;

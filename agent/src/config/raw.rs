@@ -104,7 +104,7 @@ impl Default for Limits {
             peers: 16_384,
             half_open_peers: 4_096,
             connections: 131_072,
-            closed_tuples: 131_072,
+            closed_tuples: 524_288,
             exported_peers: 100,
             forget_after: Duration::from_mins(10),
         }

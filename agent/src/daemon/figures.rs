@@ -75,29 +75,18 @@ pub(super) struct Agent<'a> {
     pub tallies: &'a [u64; TALLIES as usize],
     /// `None` when the kernel does not let us sample.
     pub overheads: Option<&'a [Overhead; HOOKS.len()]>,
-    pub closed_tuples: u64,
     pub config_reloaded: bool,
     pub started_at: SystemTime,
 }
 
 /// The agent's figures of itself now.
 pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
-    let Agent {
-        probe,
-        source,
-        census,
-        accounts,
-        tallies,
-        overheads,
-        closed_tuples,
-        config_reloaded,
-        started_at,
-    } = agent;
+    let Agent { probe, source, census, accounts, tallies, overheads, config_reloaded, started_at } = agent;
     let usage = host::ProcessUsage::read()?;
     let since_epoch = started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(SelfFigures {
         probes: probes(probe, source, tallies, overheads),
-        lost: lost(tallies, closed_tuples),
+        lost: lost(tallies),
         census: census.figures,
         peers: accounts.len(),
         peers_evicted: accounts.evicted(),
@@ -134,15 +123,12 @@ fn probes(
     hooks.chain([census]).collect()
 }
 
-fn lost(tallies: &[u64; TALLIES as usize], closed_tuples: u64) -> Vec<LostFigures> {
-    let tally = |kind: Tally| tallies[kind as usize];
-    // An LRU map does not say what it evicts. What was put in, less what was taken out, less what fits, it evicted at
-    // least; a little more, since each CPU evicts for itself.
-    let kept = tally(Tally::ClosedRemembered).saturating_sub(tally(Tally::ClosedReused));
+fn lost(tallies: &[u64; TALLIES as usize]) -> Vec<LostFigures> {
+    let lost = |map, kind: Tally| LostFigures { map, events: tallies[kind as usize] };
     vec![
-        LostFigures { map: "peers", events: tally(Tally::LostPeers) },
-        LostFigures { map: "half_open_peers", events: tally(Tally::LostHalfOpen) },
-        LostFigures { map: "connections", events: tally(Tally::LostConnections) },
-        LostFigures { map: "closed_tuples", events: kept.saturating_sub(closed_tuples) },
+        lost("peers", Tally::LostPeers),
+        lost("half_open_peers", Tally::LostHalfOpen),
+        lost("connections", Tally::LostConnections),
+        lost("closed_tuples", Tally::LostClosed),
     ]
 }

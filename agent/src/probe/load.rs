@@ -1,6 +1,10 @@
 //! Loading the kernel side and keeping it.
 
-use std::{io, path::Path};
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    io,
+    path::Path,
+};
 
 use anyhow::Context as _;
 use aya::{
@@ -11,6 +15,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use probe_ebpf::{
     account::{Account, AccountKey, Counters, INBOUND, OUTBOUND, PeerKey},
+    closed::WAYS,
     connection::LISTENING,
     fields::FIELDS,
     sweep::{STATES, Sweep},
@@ -125,6 +130,8 @@ impl Probe {
         btf: Option<&Btf>,
     ) -> Result<Ebpf, EbpfError> {
         let has_error = u32::from(offsets.retransmit_has_error);
+        let closed_sets = limits.closed_tuples.div_ceil(WAYS as u32);
+        let seed = RandomState::new().build_hasher().finish();
         let mut loader = EbpfLoader::new();
         loader.btf(btf);
         for (field, offset) in FIELDS.iter().zip(&offsets.fields) {
@@ -132,6 +139,8 @@ impl Probe {
         }
         loader
             .override_global("NETNS", &netns, true)
+            .override_global("HASH_SEED", &seed, true)
+            .override_global("CLOSED_SETS", &closed_sets, true)
             .override_global("RETRANSMIT_HAS_ERROR", &has_error, true)
             .override_global("RECORD_STATE", &records.state, true)
             .override_global("RECORD_RETRANSMIT", &records.retransmit, true)
@@ -142,7 +151,7 @@ impl Probe {
             .map_max_entries("PEERS", limits.peers)
             .map_max_entries("HALF_OPEN", limits.half_open_peers)
             .map_max_entries("CONNECTIONS", limits.connections)
-            .map_max_entries("CLOSED", limits.closed_tuples)
+            .map_max_entries("CLOSED", closed_sets)
             .load(OBJECT)
     }
 

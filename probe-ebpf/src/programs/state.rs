@@ -21,8 +21,9 @@ use probe_ebpf::{
 
 use crate::{
     accounts::{account, direction, key, observe, touch_port},
+    closed_tuples,
     constants::{RECORD_EXTRAS, RECORD_STATE},
-    maps::{CLOSED, CONNECTIONS, PORTS, add, lost, tally},
+    maps::{CONNECTIONS, PORTS, add, lost, tally},
     socket::{RecordedSocket, Socket, TypedSocket, recorded},
 };
 
@@ -151,11 +152,8 @@ fn establish<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<
         } else {
             touch_port(tuple.local_port, now);
         }
-        if let Some(closed) = CLOSED.get(tuple) {
-            observe(&raw mut (*counters).reuse, &REUSE_BOUNDS_NS, now.saturating_sub(*closed));
-            if CLOSED.remove(tuple).is_ok() {
-                tally(Tally::ClosedReused);
-            }
+        if let Some(closed_ns) = closed_tuples::take(&tuple) {
+            observe(&raw mut (*counters).reuse, &REUSE_BOUNDS_NS, now.saturating_sub(closed_ns));
         }
     }
     let flags = if direction == OUTBOUND { OUTBOUND_FLAG | ESTABLISHED_FLAG } else { ESTABLISHED_FLAG };
@@ -199,9 +197,7 @@ fn close<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> 
         let _ = CONNECTIONS.remove(socket.id());
     }
     if !matches!(old, SYN_SENT | SYN_RECV) {
-        if CLOSED.insert(tuple, now, u64::from(BPF_ANY)).is_ok() {
-            tally(Tally::ClosedRemembered);
-        }
+        let _ = closed_tuples::remember(&tuple, now);
         if connection.flags == UNKNOWN.flags {
             return None;
         }
