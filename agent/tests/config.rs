@@ -1,6 +1,8 @@
 //! Configuration files: every file under `config/valid` is right, every one under `config/invalid` is refused with the
 //! words of its first line, and the shipped file holds every key with its default.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,5 +1,7 @@
 //! The whole body of /metrics for a snapshot, word for word, and the reference in docs/metrics.md.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;

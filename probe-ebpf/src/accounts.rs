@@ -3,7 +3,8 @@
 use aya_ebpf::{EbpfContext, bindings::BPF_NOEXIST};
 use probe_ebpf::{
     account::{Account, BOUNDS, COUNTER_WORDS, Counters, Histogram, INBOUND, OUTBOUND, PeerKey},
-    connection::{FourTuple, LISTEN_GRACE_NS, LISTENING, OUTBOUND_FLAG},
+    connection::{FourTuple, OUTBOUND_FLAG},
+    port::LISTENING,
     sweep::STATES,
     tally::Tally,
 };
@@ -53,8 +54,7 @@ pub fn direction(socket: u64, local_port: u16, now: u64) -> u8 {
 #[inline(always)]
 pub fn direction_of_port(local_port: u16, now: u64) -> u8 {
     match PORTS.get(u32::from(local_port)) {
-        Some(&LISTENING) => INBOUND,
-        Some(&last) if last != 0 && now.wrapping_sub(last) < LISTEN_GRACE_NS => INBOUND,
+        Some(port) if port.is_service(now) => INBOUND,
         _ => OUTBOUND,
     }
 }
@@ -65,8 +65,8 @@ pub fn touch_port(local_port: u16, now: u64) {
     if let Some(port) = PORTS.get_ptr_mut(u32::from(local_port)) {
         // SAFETY: a pointer into a live array map; a racing write of a slightly different time does no harm.
         unsafe {
-            if *port != LISTENING {
-                *port = now;
+            if (*port).mark != LISTENING {
+                (*port).mark = now;
             }
         }
     }

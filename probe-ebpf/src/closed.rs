@@ -7,7 +7,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Slots per set: two cache lines.
-pub const WAYS: usize = 8;
+pub const WAYS: u32 = 8;
 
 /// A closed 4-tuple.
 #[repr(C)]
@@ -24,7 +24,7 @@ pub struct ClosedSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct ClosedSet {
     /// The slots.
-    pub slots: [ClosedSlot; WAYS],
+    pub slots: [ClosedSlot; WAYS as usize],
 }
 
 /// A tuple forgotten within this time of its close is counted as lost: TIME_WAIT and its restarts are over by then, and

@@ -29,7 +29,7 @@ pub fn remember(tuple: &FourTuple, now: u64) -> Option<()> {
     unsafe {
         let mut place = 0;
         let mut oldest = u64::MAX;
-        for way in 0..WAYS {
+        for way in 0..WAYS as usize {
             let slot = (*set).slots[way];
             // The tuple's own slot is older than any.
             let age_key = if slot.hash == hash { 0 } else { slot.closed_ns };
@@ -38,7 +38,7 @@ pub fn remember(tuple: &FourTuple, now: u64) -> Option<()> {
                 place = way;
             }
         }
-        let slot = &raw mut (*set).slots[place & (WAYS - 1)];
+        let slot = &raw mut (*set).slots[place & (WAYS as usize - 1)];
         if oldest != 0 && now.wrapping_sub(oldest) < WORTH_REMEMBERING_NS {
             tally(Tally::LostClosed);
         }
@@ -54,7 +54,7 @@ pub fn take(tuple: &FourTuple) -> Option<u64> {
     let (set, hash) = find(tuple)?;
     // SAFETY: `set` points into a live array map.
     unsafe {
-        for way in 0..WAYS {
+        for way in 0..WAYS as usize {
             let slot = &raw mut (*set).slots[way];
             if (*slot).hash == hash {
                 let closed_ns = (*slot).closed_ns;

@@ -64,14 +64,6 @@ pub const ESTABLISHED_FLAG: u64 = 2;
 /// The first SYN has been counted.
 pub const SYN_COUNTED_FLAG: u64 = 4;
 
-/// In the map of local ports: this port is being listened on. Other values are the monotonic time in nanoseconds
-/// when it last was, or when an accepted connection on it was last seen; 0 is never.
-pub const LISTENING: u64 = u64::MAX;
-
-/// How long after the last sign of a listener a local port still counts as a service: the longest a mini-socket of
-/// one of its connections lives (60 s as FIN_WAIT2, then 60 s as TIME_WAIT), and a margin.
-pub const LISTEN_GRACE_NS: u64 = 130_000_000_000;
-
 const _: () = assert!(size_of::<FourTuple>() == 40 && align_of::<FourTuple>() == 8);
 const _: () = assert!(size_of::<Connection>() == 16);
 
@@ -105,13 +97,13 @@ mod tests {
 
     /// How many of `tuples` find their set full.
     fn homeless(tuples: impl Iterator<Item = FourTuple>, seed: u64) -> usize {
-        let sets = 524_288 / WAYS as u64;
+        let sets = 524_288 / u64::from(WAYS);
         let mut used = vec![0_usize; usize::try_from(sets).expect("a small number")];
         for tuple in tuples {
             let set = ((tuple.hash(seed) >> 32) * sets) >> 32;
             used[usize::try_from(set).expect("below the number of sets")] += 1;
         }
-        used.iter().map(|&wanted| wanted.saturating_sub(WAYS)).sum()
+        used.iter().map(|&wanted| wanted.saturating_sub(WAYS as usize)).sum()
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod account;
 pub mod closed;
 pub mod connection;
 pub mod fields;
+pub mod port;
 pub mod record;
 pub mod sweep;
 pub mod tally;

@@ -11,6 +11,7 @@ use probe_ebpf::{
     account::{Account, PeerKey},
     closed::ClosedSet,
     connection::Connection,
+    port::Port,
     sweep::Sweep,
     tally::{TALLIES as KINDS, Tally},
 };
@@ -32,9 +33,9 @@ pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(131
 #[map]
 pub static CLOSED: Array<ClosedSet> = Array::with_max_entries(65_536, 0);
 
-/// Per local port: `LISTENING`, or when it last was a service.
+/// Every local port.
 #[map]
-pub static PORTS: Array<u64> = Array::with_max_entries(65_536, 0);
+pub static PORTS: Array<Port> = Array::with_max_entries(65_536, 0);
 
 /// The running census.
 #[map]

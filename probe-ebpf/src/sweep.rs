@@ -24,6 +24,9 @@ pub mod state {
 }
 
 /// What one walk found in total, and which walk is running.
+///
+/// A walk may count only the sockets of each local port ([`PORTS_ONLY`]): before the first census nothing else tells a
+/// service whose listener is gone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Sweep {
@@ -33,9 +36,18 @@ pub struct Sweep {
     pub mini_sockets: u32,
     /// All sockets by state, listeners included; mini-sockets by their sub-state.
     pub sockets: [u32; STATES],
+    /// `net.ipv4.ip_local_port_range`: the ports the kernel chooses for a connect().
+    pub ephemeral_low: u16,
+    /// The last of them.
+    pub ephemeral_high: u16,
+    /// [`PORTS_ONLY`] or 0.
+    pub kind: u32,
 }
 
-const _: () = assert!(size_of::<Sweep>() == 72);
+/// The walk counts sockets per local port and nothing else.
+pub const PORTS_ONLY: u32 = 1;
+
+const _: () = assert!(size_of::<Sweep>() == 80);
 
 // SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
 #[cfg(feature = "user")]

@@ -435,21 +435,42 @@ fn without_loopback(mut sockets: truth::Sockets) -> truth::Sockets {
     sockets
 }
 
-/// The lab's one play of all endings, seen through one kind of hooks and one kind of census.
+/// How often a play is repeated when the kernel left out runs of a program.
+const PLAYS: u32 = 3;
+
+/// All endings, seen through one kind of hooks and one kind of census.
+///
+/// The kernel does not run a program that is interrupted by its own event, and counts that. A play in which an agent
+/// reports such a run is void: then its counters must differ from the wire. It must not happen in every play.
 fn all_endings(hooks: &str, census: &str) {
+    let right = (0..PLAYS).any(|_| is_whole_and_right(hooks, census));
+    assert!(right, "the kernel left out runs of the programs in each of {PLAYS} plays");
+}
+
+/// Number of runs that the kernel left out, by the agent's own account.
+fn missed(agent: &Agent<'_>) -> f64 {
+    let metrics = agent.scrape();
+    let missed = |hook| metrics.value("probe_missed_runs_total", &[("probe", hook)]);
+    HOOKS.iter().map(|hook| missed(hook).expect("the kernel counts them")).sum()
+}
+
+const HOOKS: [&str; 5] = [
+    "inet_sock_set_state",
+    "tcp_retransmit_skb",
+    "tcp_retransmit_synack",
+    "tcp_receive_reset",
+    "tcp_send_reset",
+];
+
+/// One play; `false` if it is void.
+fn is_whole_and_right(hooks: &str, census: &str) -> bool {
     let pair = pair();
     pair.client.sysctl("net.ipv4.tcp_syn_retries", "2");
     let server_agent = Agent::start(&pair.server, &["--hooks", hooks, "--census", census]);
     let client_agent = Agent::start(&pair.client, &["--hooks", hooks, "--census", census]);
     for agent in [&server_agent, &client_agent] {
         let metrics = agent.scrape();
-        for hook in [
-            "inet_sock_set_state",
-            "tcp_retransmit_skb",
-            "tcp_retransmit_synack",
-            "tcp_receive_reset",
-            "tcp_send_reset",
-        ] {
+        for hook in HOOKS {
             assert_eq!(metrics.value("probe_info", &[("probe", hook), ("mode", hooks)]), Some(1.0), "{hook}");
         }
         assert_eq!(metrics.value("probe_info", &[("probe", "census"), ("mode", census)]), Some(1.0));
@@ -462,10 +483,15 @@ fn all_endings(hooks: &str, census: &str) {
     });
 
     let wire = (captures.0.stop(), captures.1.stop());
+    let mut void = false;
     eventually(Duration::from_secs(15), || {
+        void = missed(&server_agent) + missed(&client_agent) > 0.0;
         let Differences(differences) = differences(&server_agent.scrape(), &client_agent.scrape(), &wire);
-        if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
+        if differences.is_empty() || void { Ok(()) } else { Err(differences.join("\n")) }
     });
+    if void {
+        return false;
+    }
     eventually(Duration::from_secs(15), || {
         let server = (
             without_loopback(server_agent.scrape().sockets("inbound")),
@@ -494,6 +520,7 @@ fn all_endings(hooks: &str, census: &str) {
         let unasked = agent.log();
         assert!(!unasked.contains("warn:") && !unasked.contains("error:"), "the agent complains: {unasked}");
     }
+    true
 }
 
 #[test]

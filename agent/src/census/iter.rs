@@ -5,8 +5,8 @@ use probe_ebpf::sweep::STATES;
 use super::Census;
 use crate::probe::Probe;
 
-pub(super) fn take(probe: &mut Probe) -> anyhow::Result<Census> {
-    let sweep = probe.sweep()?;
+pub(super) fn take(probe: &mut Probe, ephemeral: (u16, u16)) -> anyhow::Result<Census> {
+    let sweep = probe.sweep(ephemeral)?;
     let mut rows = Vec::new();
     probe.for_each_account(|key, account| {
         if account.generation == sweep.generation && account.sockets != [0; STATES] {

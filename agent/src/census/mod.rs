@@ -71,24 +71,25 @@ impl Source {
         }
     }
 
-    /// Takes one census.
+    /// Takes one census. `ephemeral` is `net.ipv4.ip_local_port_range`: a shared port outside it was a service, even if
+    /// nobody listens on it any more.
     ///
     /// # Errors
     /// What the kernel answered, with context.
-    pub fn take(self, probe: &mut Probe) -> anyhow::Result<Census> {
+    pub fn take(self, probe: &mut Probe, ephemeral: (u16, u16)) -> anyhow::Result<Census> {
         timed(|| match self {
-            Self::Iter => iter::take(probe),
-            Self::Netlink => netlink::take(Some(probe)),
+            Self::Iter => iter::take(probe, ephemeral),
+            Self::Netlink => netlink::take(Some(probe), ephemeral),
         })
     }
 }
 
-/// Takes one census over netlink without any kernel side: needs no rights, but knows only of listeners that are there.
+/// Takes one census over netlink without any kernel side, which needs no rights. See [`Source::take`].
 ///
 /// # Errors
 /// What the kernel answered, with context.
-pub fn without_probe() -> anyhow::Result<Census> {
-    timed(|| netlink::take(None))
+pub fn without_probe(ephemeral: (u16, u16)) -> anyhow::Result<Census> {
+    timed(|| netlink::take(None, ephemeral))
 }
 
 /// Ports that are being listened on now.

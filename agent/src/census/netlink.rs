@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use netlink_packet_sock_diag::inet::StateFlags;
 use probe_ebpf::{
     account::{INBOUND, OUTBOUND, PeerKey},
-    connection::{LISTEN_GRACE_NS, LISTENING},
+    port::{LISTENING, SHARED},
     sweep::{STATES, state},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -20,21 +20,31 @@ use crate::{
 /// A dump that was interrupted is started again this often.
 const ATTEMPTS: u32 = 3;
 
-pub(super) fn take(probe: Option<&mut Probe>) -> anyhow::Result<Census> {
+pub(super) fn take(mut probe: Option<&mut Probe>, ephemeral: (u16, u16)) -> anyhow::Result<Census> {
     let (listening, listeners) = listeners()?;
-    let mut ports = Ports { listening, probe, known: HashMap::new() };
-    if let Some(probe) = &mut ports.probe {
-        probe.mark_listening(ports.listening.iter().copied())?;
+    if let Some(probe) = &mut probe {
+        probe.mark_ports(listening.iter().copied(), LISTENING)?;
     }
     // CLOSE would add sockets that were never connected (bound ones, since 6.8), which no walk of the hash shows.
     let states = StateFlags::all() - StateFlags::LISTEN - StateFlags::CLOSE;
+    let mut walk = Walk::new(&listening, probe.as_deref());
     for _ in 1..ATTEMPTS {
-        match sum(&states, &mut ports) {
-            Err(error) if is_interrupted(&error) => {}
-            result => return result.map(|census| with_listeners(census, listeners)),
+        match sock_diag::dump(&states, |socket| walk.add(&socket)) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                walk = Walk::new(&listening, probe.as_deref());
+            }
+            Err(error) => return Err(error).context("cannot list the sockets over sock_diag netlink"),
+            Ok(()) => {
+                let (mut census, services) = walk.finish(ephemeral)?;
+                if let Some(probe) = probe {
+                    probe.mark_ports(services, monotonic_ns())?;
+                }
+                census.totals[state::LISTEN as usize] = listeners;
+                return Ok(census);
+            }
         }
     }
-    sum(&states, &mut ports).map(|census| with_listeners(census, listeners))
+    anyhow::bail!("the kernel interrupted {ATTEMPTS} socket dumps in a row; the next census tries again")
 }
 
 pub(super) fn listening_ports() -> anyhow::Result<Vec<u16>> {
@@ -52,68 +62,86 @@ fn listeners() -> anyhow::Result<(HashSet<u16>, u32)> {
     Ok((ports, count))
 }
 
-fn with_listeners(mut census: Census, count: u32) -> Census {
-    census.totals[state::LISTEN as usize] = count;
-    census
-}
-
-fn is_interrupted(error: &anyhow::Error) -> bool {
-    let io_error = error.downcast_ref::<std::io::Error>();
-    io_error.is_some_and(|error| error.kind() == std::io::ErrorKind::Interrupted)
-}
-
-fn sum(states: &StateFlags, ports: &mut Ports<'_>) -> anyhow::Result<Census> {
-    let mut rows: HashMap<PeerKey, SocketCounts> = HashMap::new();
-    let mut totals = [0; STATES];
-    let mut mini_sockets = 0;
-    let mut failed = None;
-    sock_diag::dump(states, |socket| {
-        let index = usize::from(socket.state) % STATES;
-        totals[index] += 1;
-        mini_sockets += u32::from(socket.is_mini_socket);
-        match ports.key(&socket) {
-            Ok(key) => rows.entry(key).or_default()[index] += 1,
-            Err(error) => failed = Some(error),
-        }
-    })
-    .context("cannot list the sockets over sock_diag netlink")?;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(Census { rows: rows.into_iter().collect(), totals, mini_sockets, ..Census::default() }),
-    }
-}
-
-/// Tells services from ephemeral ports: by the listeners there are, else by what the kernel side remembers.
-struct Ports<'a> {
-    listening: HashSet<u16>,
-    probe: Option<&'a mut Probe>,
+/// The sums of one dump.
+struct Walk<'a> {
+    listening: &'a HashSet<u16>,
+    probe: Option<&'a Probe>,
+    rows: HashMap<PeerKey, SocketCounts>,
+    totals: SocketCounts,
+    mini_sockets: u32,
+    /// Ports that the kernel side was asked about, and its answers.
     known: HashMap<u16, bool>,
+    /// Sockets of ports that nobody listens on, kept until it is known how many share a port.
+    undecided: Vec<DiagSocket>,
+    failed: Option<anyhow::Error>,
 }
 
-impl Ports<'_> {
-    fn key(&mut self, socket: &DiagSocket) -> anyhow::Result<PeerKey> {
-        let remote = socket.remote.ip();
-        let pending = u32::from(socket.state) == state::SYN_RECV;
-        Ok(if pending || self.is_service(socket.local.port())? {
-            PeerKey::new(remote, socket.local.port(), INBOUND)
-        } else {
-            PeerKey::new(remote, socket.remote.port(), OUTBOUND)
-        })
+impl<'a> Walk<'a> {
+    fn new(listening: &'a HashSet<u16>, probe: Option<&'a Probe>) -> Self {
+        Self {
+            listening,
+            probe,
+            rows: HashMap::new(),
+            totals: [0; STATES],
+            mini_sockets: 0,
+            known: HashMap::new(),
+            undecided: Vec::new(),
+            failed: None,
+        }
     }
 
-    fn is_service(&mut self, port: u16) -> anyhow::Result<bool> {
-        if self.listening.contains(&port) {
+    fn add(&mut self, socket: &DiagSocket) {
+        self.totals[usize::from(socket.state) % STATES] += 1;
+        self.mini_sockets += u32::from(socket.is_mini_socket);
+        match self.is_service(socket) {
+            Ok(true) => self.book(socket, INBOUND),
+            Ok(false) => self.undecided.push(*socket),
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn book(&mut self, socket: &DiagSocket, direction: u8) {
+        let port = if direction == INBOUND { socket.local.port() } else { socket.remote.port() };
+        let row = self.rows.entry(PeerKey::new(socket.remote.ip(), port, direction)).or_default();
+        row[usize::from(socket.state) % STATES] += 1;
+    }
+
+    /// Whether its port is a service: by the listeners there are, else by what the kernel side remembers.
+    fn is_service(&mut self, socket: &DiagSocket) -> anyhow::Result<bool> {
+        let port = socket.local.port();
+        if u32::from(socket.state) == state::SYN_RECV || self.listening.contains(&port) {
             return Ok(true);
         }
         let Some(probe) = &self.probe else { return Ok(false) };
         if let Some(&known) = self.known.get(&port) {
             return Ok(known);
         }
-        let mark = probe.port_mark(port)?;
-        let service =
-            mark == LISTENING || (mark != 0 && monotonic_ns().saturating_sub(mark) < LISTEN_GRACE_NS);
+        let service = probe.port(port)?.is_service(monotonic_ns());
         self.known.insert(port, service);
         Ok(service)
+    }
+
+    /// Decides the undecided: a port that several share and that the kernel would not have chosen for a connect() was a
+    /// service. Returns those ports, too.
+    fn finish(mut self, (low, high): (u16, u16)) -> anyhow::Result<(Census, HashSet<u16>)> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let mut sharing: HashMap<u16, u32> = HashMap::new();
+        for socket in &self.undecided {
+            *sharing.entry(socket.local.port()).or_default() += 1;
+        }
+        let services: HashSet<u16> = sharing
+            .into_iter()
+            .filter(|&(port, sockets)| sockets >= SHARED && !(low..=high).contains(&port))
+            .map(|(port, _)| port)
+            .collect();
+        for socket in std::mem::take(&mut self.undecided) {
+            let inbound = services.contains(&socket.local.port());
+            self.book(&socket, if inbound { INBOUND } else { OUTBOUND });
+        }
+        let Self { rows, totals, mini_sockets, .. } = self;
+        Ok((Census { rows: rows.into_iter().collect(), totals, mini_sockets, ..Census::default() }, services))
     }
 }
 

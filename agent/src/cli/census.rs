@@ -11,6 +11,7 @@ use serde::Serialize;
 use tcpwarden::{
     census::{self, Census, SocketCounts, Source},
     config::{CensusMode, Limits, Settings},
+    host,
     model::{AccountId, Groups},
     probe::{Probe, capability::Capability},
 };
@@ -63,13 +64,13 @@ pub(super) fn execute(wanted: CensusMode, json: bool) -> anyhow::Result<ExitCode
 
 fn take(wanted: CensusMode) -> anyhow::Result<(Source, Census)> {
     if wanted == CensusMode::Netlink {
-        return Ok((Source::Netlink, census::without_probe()?));
+        return Ok((Source::Netlink, census::without_probe(host::ephemeral_ports())?));
     }
     match with_probe(wanted, &Settings::default().limits) {
         Ok(taken) => Ok(taken),
         Err(error) if wanted == CensusMode::Auto => {
             log::info!("counting over netlink: {error:#}");
-            Ok((Source::Netlink, census::without_probe()?))
+            Ok((Source::Netlink, census::without_probe(host::ephemeral_ports())?))
         }
         Err(error) => Err(error),
     }
@@ -78,7 +79,7 @@ fn take(wanted: CensusMode) -> anyhow::Result<(Source, Census)> {
 fn with_probe(wanted: CensusMode, limits: &Limits) -> anyhow::Result<(Source, Census)> {
     let mut probe = Probe::load(&Capability::detect()?, limits)?;
     let (source, _) = Source::choose(wanted, &mut probe)?;
-    let census = source.take(&mut probe)?;
+    let census = source.take(&mut probe, host::ephemeral_ports())?;
     Ok((source, census))
 }
 
@@ -93,7 +94,8 @@ fn report(source: Source, census: &Census) -> Report {
     let mut peers: Vec<_> = peers.into_iter().collect();
     peers.sort_by_key(|(_, sockets)| std::cmp::Reverse(sockets.iter().sum::<u32>()));
     let lines = peers.into_iter().map(|(id, sockets)| Line {
-        peer: id.peer.to_string(),
+        // Port 0 is what the kernel had no room for.
+        peer: if id.port == 0 { "other".to_owned() } else { id.peer.to_string() },
         port: id.port,
         direction: id.direction.name(),
         sockets: COLUMNS.iter().map(|&(name, state)| (name, sockets[state])).collect(),

@@ -6,10 +6,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use probe_ebpf::port::LISTENING;
 use tcpwarden::{
     census::{self, Source},
     config::Settings,
     daemon::Overrides,
+    host,
     probe::{HookReport, Probe, capability::Capability},
 };
 
@@ -45,14 +47,14 @@ fn describe(out: &mut impl io::Write, capability: &Capability) -> io::Result<()>
 fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings) -> anyhow::Result<bool> {
     let mut probe = Probe::load(capability, &settings.limits)?;
     let (source, why) = Source::choose(settings.census, &mut probe)?;
-    probe.mark_listening(census::listening_ports()?)?;
+    probe.mark_ports(census::listening_ports()?, LISTENING)?;
     let attached = probe.attach(settings.hooks);
     writeln!(out, "\n{:<22} {:<12} TELLS", "HOOK", "MODE")?;
     for report in probe.hooks() {
         hook(out, report)?;
     }
     attached?;
-    let census = source.take(&mut probe)?;
+    let census = source.take(&mut probe, host::ephemeral_ports())?;
     writeln!(
         out,
         "{:<22} {:<12} sockets by peer and state ({} now)",

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use aya::sys::{Stats, enable_stats};
+use probe_ebpf::port::LISTENING;
 use std::os::fd::OwnedFd;
 use tokio::sync::watch;
 
@@ -64,7 +65,7 @@ impl Poll {
         if let Some(why) = why {
             log::warn!("counting sockets over netlink: {why}");
         }
-        probe.mark_listening(census::listening_ports()?)?;
+        probe.mark_ports(census::listening_ports()?, LISTENING)?;
         probe.attach(settings.hooks)?;
         probe.finish_loading();
         for report in probe.hooks() {
@@ -145,7 +146,7 @@ impl Poll {
     }
 
     fn take_census(&mut self, now: Duration) -> anyhow::Result<()> {
-        let census = self.source.take(&mut self.probe)?;
+        let census = self.source.take(&mut self.probe, host::ephemeral_ports())?;
         let kernel = host::SocketStats::read()?.time_wait_buckets;
         let interval = next_interval(census.cost, self.cpu_budget, self.interval_range);
         self.census_due = Instant::now() + interval;

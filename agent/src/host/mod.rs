@@ -8,4 +8,4 @@ mod sysctl;
 pub use counters::{Counters, SocketStats};
 pub use listeners::{ListenQueue, listen_queues};
 pub use process::ProcessUsage;
-pub use sysctl::{read as sysctls, value as sysctl};
+pub use sysctl::{ephemeral_ports, read as sysctls, value as sysctl};

@@ -39,6 +39,14 @@ pub fn value(name: &str) -> Option<u64> {
     text(name)?.trim().parse().ok()
 }
 
+/// The ports the kernel chooses for a connect(); its built-in ones if it does not say.
+#[must_use]
+pub fn ephemeral_ports() -> (u16, u16) {
+    port_range()
+        .and_then(|(low, high)| Some((u16::try_from(low).ok()?, u16::try_from(high).ok()?)))
+        .unwrap_or((32_768, 60_999))
+}
+
 fn port_range() -> Option<(u64, u64)> {
     let text = text("net.ipv4.ip_local_port_range")?;
     let mut numbers = text.split_whitespace().map(str::parse);

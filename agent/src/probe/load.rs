@@ -16,9 +16,9 @@ use aya_log::EbpfLogger;
 use probe_ebpf::{
     account::{Account, AccountKey, Counters, INBOUND, OUTBOUND, PeerKey},
     closed::WAYS,
-    connection::LISTENING,
     fields::FIELDS,
-    sweep::{STATES, Sweep},
+    port::Port,
+    sweep::{PORTS_ONLY, STATES, Sweep},
     tally::TALLIES,
 };
 use thiserror::Error;
@@ -27,7 +27,7 @@ use super::{
     accounts::AccountReader,
     capability::{Capability, KERNEL_BTF, own_netns},
     format::Records,
-    hooks::{self, HOOKS, HookReport, Obstacles},
+    hooks::{self, HOOKS, HookReport, Mode, Obstacles},
     offsets::Offsets,
     stats::{self, ProgramStats},
 };
@@ -130,7 +130,7 @@ impl Probe {
         btf: Option<&Btf>,
     ) -> Result<Ebpf, EbpfError> {
         let has_error = u32::from(offsets.retransmit_has_error);
-        let closed_sets = limits.closed_tuples.div_ceil(WAYS as u32);
+        let closed_sets = limits.closed_tuples.div_ceil(WAYS);
         let seed = RandomState::new().build_hasher().finish();
         let mut loader = EbpfLoader::new();
         loader.btf(btf);
@@ -161,6 +161,10 @@ impl Probe {
             .iter()
             .map(|&hook| hooks::attach(&mut self.ebpf, self.btf.as_ref(), hook, wanted, &self.obstacles))
             .collect();
+        if self.hooks.iter().any(|report| report.mode == Some(Mode::Tracepoint)) {
+            self.accounts.read_one_by_one();
+            self.half_open.read_one_by_one();
+        }
         match self.hooks.first() {
             Some(first) if first.mode.is_none() => {
                 Err(ProbeError::NoHook { hook: first.hook.name, reason: first.reasons() })
@@ -199,20 +203,32 @@ impl Probe {
     }
 
     /// Walks all TCP sockets of this namespace once with the iterator loaded by [`Self::load_census`]; afterwards the
-    /// accounts whose `generation` equals the returned one hold their sockets.
-    pub fn sweep(&mut self) -> anyhow::Result<Sweep> {
-        let mut sweep: Array<_, Sweep> = typed_array(&mut self.ebpf, "SWEEP")?;
-        let generation = sweep.get(&0, 0)?.generation.wrapping_add(1);
-        sweep.set(0, Sweep { generation, mini_sockets: 0, sockets: [0; STATES] }, 0)?;
+    /// accounts whose `generation` equals the returned one hold their sockets. `ephemeral` is
+    /// `net.ipv4.ip_local_port_range`.
+    ///
+    /// The first walk is preceded by one that counts the sockets of each local port, for the services that nobody
+    /// listens on any more.
+    pub fn sweep(&mut self, ephemeral: (u16, u16)) -> anyhow::Result<Sweep> {
+        let last = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?.generation;
+        if last == 0 {
+            self.walk(1, ephemeral, PORTS_ONLY)?;
+            return self.walk(2, ephemeral, 0);
+        }
+        self.walk(last.wrapping_add(1).max(1), ephemeral, 0)
+    }
+
+    fn walk(&mut self, generation: u32, ephemeral: (u16, u16), kind: u32) -> anyhow::Result<Sweep> {
+        let (ephemeral_low, ephemeral_high) = ephemeral;
+        let begun =
+            Sweep { generation, mini_sockets: 0, sockets: [0; STATES], ephemeral_low, ephemeral_high, kind };
+        typed_array(&mut self.ebpf, "SWEEP")?.set(0, begun, 0)?;
 
         let program = self.ebpf.program_mut("census").context("the census program is missing")?;
         let program: &mut Iter = program.try_into()?;
         let link = program.attach()?;
         let file = program.take_link(link)?.into_file()?;
-        walk(file).context("cannot walk the sockets")?;
-
-        let sweep: Array<_, Sweep> = typed_array(&mut self.ebpf, "SWEEP")?;
-        Ok(sweep.get(&0, 0)?)
+        read_to_end(file).context("cannot walk the sockets")?;
+        Ok(typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?)
     }
 
     /// Hands every account to `each`, those of half-open peers last.
@@ -242,21 +258,23 @@ impl Probe {
         Ok(sums)
     }
 
-    /// Marks the ports that are being listened on; without it the first events of old connections would be taken for
-    /// outbound.
-    pub fn mark_listening(&mut self, ports: impl IntoIterator<Item = u16>) -> anyhow::Result<()> {
-        let mut marks: Array<_, u64> = typed_array(&mut self.ebpf, "PORTS")?;
-        for port in ports {
-            marks.set(u32::from(port), LISTENING, 0)?;
+    /// Marks local ports as services: with [`LISTENING`](probe_ebpf::port::LISTENING), or with the monotonic time in
+    /// nanoseconds. Without it the first events of old connections would be taken for outbound.
+    pub fn mark_ports(&mut self, ports: impl IntoIterator<Item = u16>, mark: u64) -> anyhow::Result<()> {
+        let mut map = typed_array::<Port>(&mut self.ebpf, "PORTS")?;
+        for number in ports {
+            let index = u32::from(number);
+            let port = map.get(&index, 0)?;
+            map.set(index, Port { mark, ..port }, 0)?;
         }
         Ok(())
     }
 
-    /// What the kernel side knows of a local port: [`LISTENING`], or when it last was a service (monotonic ns, 0 never).
-    pub fn port_mark(&self, port: u16) -> anyhow::Result<u64> {
-        let marks: Array<_, u64> =
+    /// What the kernel side knows of a local port.
+    pub fn port(&self, number: u16) -> anyhow::Result<Port> {
+        let ports: Array<_, Port> =
             Array::try_from(self.ebpf.map("PORTS").context("the map PORTS is missing")?)?;
-        Ok(marks.get(&u32::from(port), 0)?)
+        Ok(ports.get(&u32::from(number), 0)?)
     }
 
     /// The kernel's own statistics of each attached program.
@@ -300,7 +318,7 @@ fn typed_array<'a, V: Pod>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<Arr
 
 /// Reads the iterator to its end. It prints nothing, so one read is the whole walk, except that the kernel interrupts
 /// itself with EAGAIN every million sockets (kernel/bpf/bpf_iter.c bpf_seq_read(), MAX_ITER_OBJECTS, 5.9 to 6.18).
-fn walk(mut file: std::fs::File) -> io::Result<()> {
+fn read_to_end(mut file: std::fs::File) -> io::Result<()> {
     use std::io::Read as _;
     let mut buffer = [0; 8];
     loop {

@@ -10,9 +10,10 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use probe_ebpf::{
     account::{INBOUND, OUTBOUND},
-    connection::{Connection, ESTABLISHED_FLAG, FourTuple, LISTENING, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
+    connection::{Connection, ESTABLISHED_FLAG, FourTuple, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
+    port::{LISTENING, Port, SHARED},
     sweep::{
-        STATES,
+        PORTS_ONLY, STATES, Sweep,
         state::{LISTEN, NEW_SYN_RECV, SYN_RECV, SYN_SENT, TIME_WAIT},
     },
 };
@@ -47,17 +48,26 @@ fn try_census(ctx: &IterContext, sk: *const c_void) -> Option<()> {
     let sweep = SWEEP.get_ptr_mut(0)?;
     let common = Common::new(sk);
     let state = shown_state(sk, common)?;
-    // SAFETY: only this program writes the sweep's sums, and only one walk runs at a time.
+    let tuple = common.tuple();
+    let port = PORTS.get_ptr_mut(u32::from(tuple.local_port))?;
+    // SAFETY: `sweep` and `port` point into live array maps; only this program writes the sums and the counts, and only
+    // one walk runs at a time. A mark may be changed by an event at the same time, to one that is as good.
     unsafe {
+        if state == LISTEN {
+            (*port).mark = LISTENING;
+        } else {
+            count_on_port(port, &*sweep);
+            if (*port).mark != LISTENING && was_service(&*port, tuple.local_port, &*sweep) {
+                (*port).mark = bpf_ktime_get_ns();
+            }
+        }
+        if (*sweep).kind == PORTS_ONLY {
+            return Some(());
+        }
         (*sweep).sockets[state as usize & (STATES - 1)] += 1;
         (*sweep).mini_sockets += u32::from(common.state() == TIME_WAIT);
     }
-
-    let tuple = common.tuple();
     if state == LISTEN {
-        let port = PORTS.get_ptr_mut(u32::from(tuple.local_port))?;
-        // SAFETY: a pointer into a live array map.
-        unsafe { *port = LISTENING };
         return Some(());
     }
     let direction = direction_in_census(sk, common, &tuple);
@@ -72,6 +82,28 @@ fn try_census(ctx: &IterContext, sk: *const c_void) -> Option<()> {
         (*row).sockets[state as usize & (STATES - 1)] += 1;
     }
     Some(())
+}
+
+/// Counts a socket on its local port.
+///
+/// # Safety
+/// `port` must point into the map of ports, and no other walk may run.
+#[inline(always)]
+unsafe fn count_on_port(port: *mut Port, sweep: &Sweep) {
+    let port = unsafe { &mut *port };
+    if port.generation != sweep.generation {
+        port.sockets_before =
+            if port.generation == sweep.generation.wrapping_sub(1) { port.sockets } else { 0 };
+        port.sockets = 0;
+        port.generation = sweep.generation;
+    }
+    port.sockets += 1;
+}
+
+/// Whether a port whose sockets were counted was a service, though nobody listens on it.
+#[inline(always)]
+fn was_service(port: &Port, number: u16, sweep: &Sweep) -> bool {
+    port.sockets_before >= SHARED && (number < sweep.ephemeral_low || number > sweep.ephemeral_high)
 }
 
 /// The state as `ss` shows it: a mini-socket's sub-state, and SYN_RECV for a pending request.

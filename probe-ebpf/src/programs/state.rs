@@ -14,7 +14,8 @@ use probe_ebpf::{
     account::{
         CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, INBOUND, LIFETIME_BOUNDS_NS, OUTBOUND, REUSE_BOUNDS_NS,
     },
-    connection::{Connection, ESTABLISHED_FLAG, LISTENING, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
+    connection::{Connection, ESTABLISHED_FLAG, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
+    port::LISTENING,
     sweep::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT},
     tally::Tally,
 };
@@ -104,7 +105,7 @@ fn try_set_state<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32, new: u
 fn set_port(socket: &impl Socket, mark: u64) -> Option<()> {
     let port = PORTS.get_ptr_mut(u32::from(socket.tuple().local_port))?;
     // SAFETY: a pointer into a live array map.
-    unsafe { *port = mark };
+    unsafe { (*port).mark = mark };
     Some(())
 }
 
