@@ -98,9 +98,14 @@ fn two_hundred_thousand_time_waits_of_three_peers() {
         })
         .collect();
     // Whatever is not counted was left out by the kernel, and the kernel counts that.
-    let missed = metrics.value("probe_missed_runs_total", &[("probe", "inet_sock_set_state")]).expect("it is counted");
-    let uncounted: u64 = expected.iter().map(|(key, right)| right.checked_sub(connections[key]).expect("no more")).sum();
-    assert!(uncounted as f64 <= missed, "{uncounted} connections are not counted, but {missed} runs were left out");
+    let missed =
+        metrics.value("probe_missed_runs_total", &[("probe", "inet_sock_set_state")]).expect("it is counted");
+    let uncounted: u64 =
+        expected.iter().map(|(key, right)| right.checked_sub(connections[key]).expect("no more")).sum();
+    assert!(
+        uncounted as f64 <= missed,
+        "{uncounted} connections are not counted, but {missed} runs were left out"
+    );
 
     let grown = (resident() - before) / 1024.0 / 1024.0;
     // 200,000 sockets remembered one by one, in however little, would take more than this.

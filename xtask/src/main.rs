@@ -56,6 +56,7 @@ impl Cli {
             Self::Run { args } => {
                 setup::build_tools()?;
                 run::build()?;
+                setup::tracefs_without_btf()?;
                 run::run(&args)
             }
             Self::Test(options) => test::test(&options),

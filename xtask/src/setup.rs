@@ -147,6 +147,11 @@ pub(crate) fn tracefs() -> anyhow::Result<()> {
     as_root("mount", &["-t", "tracefs", "tracefs", "/sys/kernel/tracing"])
 }
 
+/// The daemon needs tracefs only where the kernel publishes no types.
+pub(crate) fn tracefs_without_btf() -> anyhow::Result<()> {
+    if Path::new("/sys/kernel/btf/vmlinux").exists() { Ok(()) } else { tracefs() }
+}
+
 fn apt(packages: &[&str]) -> anyhow::Result<()> {
     if find("apt-get").is_none() {
         bail!("this is no Debian; install by hand what provides: {}", packages.join(" "));

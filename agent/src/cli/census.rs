@@ -7,28 +7,15 @@ use std::{
 };
 
 use comfy_table::{CellAlignment, Table, presets};
+use probe_ebpf::sweep::state;
 use serde::Serialize;
 use tcpwarden::{
     census::{self, Census, SocketCounts, Source},
     config::{CensusMode, Limits, Settings},
     host,
-    model::{AccountId, Groups},
+    model::{AccountId, CONNECTED_STATES, Groups},
     probe::{Probe, capability::Capability},
 };
-
-/// TCP state numbers as columns, the busiest states first.
-const COLUMNS: [(&str, usize); 9] = [
-    ("established", 1),
-    ("time_wait", 6),
-    ("syn_sent", 2),
-    ("syn_recv", 3),
-    ("fin_wait1", 4),
-    ("fin_wait2", 5),
-    ("close_wait", 8),
-    ("last_ack", 9),
-    ("closing", 11),
-];
-const LISTEN: usize = 10;
 
 /// One peer, as `--json` prints it.
 #[derive(Serialize)]
@@ -98,19 +85,19 @@ fn report(source: Source, census: &Census) -> Report {
         peer: if id.port == 0 { "other".to_owned() } else { id.peer.to_string() },
         port: id.port,
         direction: id.direction.name(),
-        sockets: COLUMNS.iter().map(|&(name, state)| (name, sockets[state])).collect(),
+        sockets: CONNECTED_STATES.iter().map(|&(name, state)| (name, sockets[state as usize])).collect(),
     });
     Report {
         source: source.name(),
         sockets: census.sockets(),
-        listen: census.totals[LISTEN],
+        listen: census.totals[state::LISTEN as usize],
         peers: lines.collect(),
     }
 }
 
 fn print(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
     // States that nobody is in take no room.
-    let used: Vec<_> = COLUMNS
+    let used: Vec<_> = CONNECTED_STATES
         .iter()
         .map(|&(name, _)| name)
         .filter(|name| report.peers.iter().any(|line| line.sockets[name] > 0))

@@ -3,4 +3,5 @@
 pub mod raw;
 mod settings;
 
-pub use settings::{CensusMode, ConfigError, HookMode, Limits, PeerGroup, Settings};
+pub use raw::Limits;
+pub use settings::{CensusMode, ConfigError, HookMode, PeerGroup, Settings};

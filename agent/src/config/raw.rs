@@ -79,8 +79,8 @@ impl Default for Census {
     }
 }
 
-/// `[limits]`
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// `[limits]`: sizes of what is remembered. It means what it says, so the validated settings hold it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Accounts of peers kept in the kernel.

@@ -50,23 +50,6 @@ pub struct PeerGroup {
     pub networks: Vec<IpNet>,
 }
 
-/// Sizes of what is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Accounts of peers kept in the kernel.
-    pub peers: u32,
-    /// Accounts of peers that never completed a handshake.
-    pub half_open_peers: u32,
-    /// Open connections whose start is remembered.
-    pub connections: u32,
-    /// Closed 4-tuples remembered to recognise a reuse.
-    pub closed_tuples: u32,
-    /// Accounts with series of their own.
-    pub exported_peers: usize,
-    /// How long an account without sockets and events is kept.
-    pub forget_after: Duration,
-}
-
 /// Everything the agent needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -85,7 +68,7 @@ pub struct Settings {
     /// Share of one core that counting may take, above 0 and at most 1.
     pub cpu_budget: f64,
     /// Sizes.
-    pub limits: Limits,
+    pub limits: raw::Limits,
     /// Named groups of peers.
     pub groups: Vec<PeerGroup>,
 }
@@ -137,7 +120,7 @@ impl Default for Settings {
             census: census.source,
             census_interval: (census.min_interval, census.max_interval),
             cpu_budget: census.cpu_budget,
-            limits: limits(&raw::Limits::default()),
+            limits: raw::Limits::default(),
             groups: Vec::new(),
         }
     }
@@ -207,16 +190,10 @@ impl Settings {
             census: census.source,
             census_interval: (census.min_interval, census.max_interval),
             cpu_budget: census.cpu_budget,
-            limits: limits(&raw_limits),
+            limits: raw_limits,
             groups: groups(&check, &peer)?,
         })
     }
-}
-
-fn limits(raw: &raw::Limits) -> Limits {
-    let raw::Limits { peers, half_open_peers, connections, closed_tuples, exported_peers, forget_after } =
-        *raw;
-    Limits { peers, half_open_peers, connections, closed_tuples, exported_peers, forget_after }
 }
 
 fn groups(check: &Check<'_>, peers: &[raw::Peer]) -> Result<Vec<PeerGroup>, ConfigError> {

@@ -6,6 +6,7 @@ mod overhead;
 mod pacing;
 mod peer;
 mod snapshot;
+mod states;
 
 pub use accounts::{Accounts, Retention};
 pub use overhead::Overhead;
@@ -15,3 +16,4 @@ pub use snapshot::{
     CensusFigures, ExportedAccount, HostFigures, LostFigures, ProbeFigures, QueueFigures, RunFigures,
     SelfFigures, Snapshot, Tells,
 };
+pub use states::{CONNECTED_STATES, NamedState, UNCONNECTED_STATES};

@@ -5,12 +5,10 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
-use aya::maps::{Map, MapError};
+use aya::maps::{HashMap, Map, MapData, MapError};
 use aya_obj::generated::{bpf_attr, bpf_cmd};
 use bytemuck::Zeroable as _;
 use probe_ebpf::account::{Account, Counters, PeerKey};
-
-use super::load::typed_accounts;
 
 /// How many accounts one system call fetches.
 const BATCH: usize = 512;
@@ -102,6 +100,11 @@ impl AccountReader {
             }
         }
     }
+}
+
+/// The map as aya sees it, for single keys.
+fn typed_accounts(map: &mut Map) -> Result<HashMap<&mut MapData, PeerKey, Account>, MapError> {
+    HashMap::try_from(map)
 }
 
 struct Batch {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, Map, MapData, PerCpuArray},
     programs::{Iter, ProgramError},
 };
 use aya_log::EbpfLogger;
@@ -329,9 +329,4 @@ fn read_to_end(mut file: std::fs::File) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Used by [`AccountReader`] for single keys.
-pub(super) fn typed_accounts(map: &mut Map) -> Result<HashMap<&mut MapData, PeerKey, Account>, MapError> {
-    HashMap::try_from(map)
 }

@@ -1,27 +1,12 @@
 //! The families of the host and of the agent itself: few series, so a registry is built anew for each scrape and holds
 //! exactly what the snapshot holds.
 
-use probe_ebpf::sweep::state;
 use prometheus::{
     Counter, CounterVec, Encoder as _, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
-use crate::model::{HostFigures, SelfFigures, Snapshot};
-
-const STATES: [(&str, u32); 11] = [
-    ("established", state::ESTABLISHED),
-    ("syn_sent", state::SYN_SENT),
-    ("syn_recv", state::SYN_RECV),
-    ("fin_wait1", state::FIN_WAIT1),
-    ("fin_wait2", state::FIN_WAIT2),
-    ("time_wait", state::TIME_WAIT),
-    ("close", state::CLOSE),
-    ("close_wait", state::CLOSE_WAIT),
-    ("last_ack", state::LAST_ACK),
-    ("listen", state::LISTEN),
-    ("closing", state::CLOSING),
-];
+use crate::model::{CONNECTED_STATES, HostFigures, SelfFigures, Snapshot, UNCONNECTED_STATES};
 
 pub(super) fn encode(snapshot: &Snapshot, body: &mut Vec<u8>) -> prometheus::Result<()> {
     let page = Page(Registry::new_custom(Some("tcpwarden".to_owned()), None)?);
@@ -40,7 +25,7 @@ fn host(page: &Page, host: &HostFigures) -> prometheus::Result<()> {
         "All TCP sockets by state as of the last census; mini-sockets by their sub-state.",
         &["state"],
     )?;
-    for (name, state) in STATES {
+    for (name, state) in CONNECTED_STATES.into_iter().chain(UNCONNECTED_STATES) {
         sockets.with_label_values(&[name]).set(i64::from(host.sockets[state as usize]));
     }
     page.gauge(

@@ -1,14 +1,11 @@
 //! The per-peer families, written straight from the snapshot.
 
-use probe_ebpf::{
-    account::{
-        BOUNDS, CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, Histogram, LIFETIME_BOUNDS_NS, REUSE_BOUNDS_NS,
-    },
-    sweep::state,
+use probe_ebpf::account::{
+    BOUNDS, CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, Histogram, LIFETIME_BOUNDS_NS, REUSE_BOUNDS_NS,
 };
 
 use super::text::{Kind, Labels, Text};
-use crate::model::{Direction, ExportedAccount, Snapshot, Tells};
+use crate::model::{CONNECTED_STATES, Direction, ExportedAccount, Snapshot, Tells};
 
 /// One family: its samples for one account.
 struct Family {
@@ -34,19 +31,6 @@ const BOTH: fn(Direction) -> bool = |_| true;
 const INBOUND: fn(Direction) -> bool = |direction| matches!(direction, Direction::Inbound);
 const OUTBOUND: fn(Direction) -> bool = |direction| matches!(direction, Direction::Outbound);
 
-/// States a connection with a peer can be in, as node_exporter spells them.
-const STATES: [(&str, u32); 9] = [
-    ("established", state::ESTABLISHED),
-    ("syn_sent", state::SYN_SENT),
-    ("syn_recv", state::SYN_RECV),
-    ("fin_wait1", state::FIN_WAIT1),
-    ("fin_wait2", state::FIN_WAIT2),
-    ("time_wait", state::TIME_WAIT),
-    ("close_wait", state::CLOSE_WAIT),
-    ("last_ack", state::LAST_ACK),
-    ("closing", state::CLOSING),
-];
-
 const FAMILIES: [Family; 12] = [
     Family {
         name: "tcpwarden_peer_sockets",
@@ -55,7 +39,10 @@ const FAMILIES: [Family; 12] = [
         known: ALWAYS,
         applies: BOTH,
         samples: Samples::By("state", |account| {
-            STATES.iter().map(|&(name, state)| (name, u64::from(account.sockets[state as usize]))).collect()
+            CONNECTED_STATES
+                .iter()
+                .map(|&(name, state)| (name, u64::from(account.sockets[state as usize])))
+                .collect()
         }),
     },
     Family {
