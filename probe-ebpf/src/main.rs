@@ -9,6 +9,7 @@
 mod accounts;
 mod closed_tuples;
 mod constants;
+mod interrupted;
 mod maps;
 mod programs;
 mod socket;

@@ -89,23 +89,25 @@ fn two_hundred_thousand_time_waits_of_three_peers() {
         "{cost} s of CPU every {interval} s"
     );
 
-    let connections: BTreeMap<_, _> = expected
-        .keys()
-        .map(|(peer, port)| {
-            let (peer_text, port_text) = (peer.to_string(), port.to_string());
-            let series = lab::agent::Series { peer: &peer_text, port: &port_text, direction: "inbound" };
-            ((*peer, *port), metrics.peer("peer_connections_total", series, &[]))
-        })
-        .collect();
     // Whatever is not counted was left out by the kernel, and the kernel counts that.
     let missed =
-        metrics.value("probe_missed_runs_total", &[("probe", "inet_sock_set_state")]).expect("it is counted");
-    let uncounted: u64 =
-        expected.iter().map(|(key, right)| right.checked_sub(connections[key]).expect("no more")).sum();
-    assert!(
-        uncounted as f64 <= missed,
-        "{uncounted} connections are not counted, but {missed} runs were left out"
-    );
+        metrics.value("probe_missed_runs_total", &[("probe", "inet_sock_set_state")]).expect("counted");
+    for ((peer, port), right) in &expected {
+        let (peer, port) = (peer.to_string(), port.to_string());
+        let series = lab::agent::Series { peer: &peer, port: &port, direction: "inbound" };
+        let families: [(&str, &[(&str, &str)]); 3] = [
+            ("peer_connections_total", &[]),
+            ("peer_closes_total", &[("by", "local")]),
+            ("peer_connection_seconds", &[]),
+        ];
+        for (family, labels) in families {
+            let got = metrics.peer(family, series, labels);
+            assert!(
+                got <= *right && (right - got) as f64 <= missed,
+                "{family} of {series:?}: {got} of {right}, and {missed} runs were left out"
+            );
+        }
+    }
 
     let grown = (resident() - before) / 1024.0 / 1024.0;
     // 200,000 sockets remembered one by one, in however little, would take more than this.

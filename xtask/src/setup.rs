@@ -58,8 +58,8 @@ fn bpf_linker() -> anyhow::Result<()> {
     {
         return Ok(());
     }
-    let llvm_config = format!("/usr/lib/llvm-{llvm}/bin/llvm-config");
-    if !Path::new(&llvm_config).exists() {
+    let libraries = ["libLLVM.so", "libPolly.a"].map(|name| format!("/usr/lib/llvm-{llvm}/lib/{name}"));
+    if libraries.iter().any(|library| !Path::new(library).exists()) {
         apt(&[&format!("llvm-{llvm}-dev"), &format!("libpolly-{llvm}-dev")])?;
     }
     let feature = format!("llvm-{llvm}");
