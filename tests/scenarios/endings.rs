@@ -385,13 +385,13 @@ fn compare(
             check("peer_connect_failures_total", &[("reason", reason)], right);
         }
     }
-    // The table itself is held against the wire: every RST that arrives has been sent, and closes are first FINs.
-    differences.compare(
-        || format!("{name}: RSTs that {series:?} received, on the wire"),
-        peer_resets,
-        expected.resets_peer,
+    // The table itself is held against the wire, where there may be more: a segment that comes after its socket is gone is
+    // answered by a RST that no socket sends, and that meets at best a TIME_WAIT.
+    let (sent, received) = (expected.resets_local, expected.resets_peer);
+    assert!(
+        own_resets >= sent && peer_resets >= received,
+        "{name}: the table expects RSTs that are not on the wire"
     );
-    assert!(own_resets >= expected.resets_local, "{name}: the table expects RSTs that are not on the wire");
 }
 
 fn differences(server: &Metrics, client: &Metrics, wire: &(Wire, Wire)) -> Differences {
