@@ -9,7 +9,6 @@
 mod accounts;
 mod closed_tuples;
 mod constants;
-mod interrupted;
 mod maps;
 mod programs;
 mod socket;

@@ -16,8 +16,6 @@ use probe_ebpf::{
     tally::{TALLIES as KINDS, Tally},
 };
 
-use crate::interrupted::Handled;
-
 /// Accounts of peers that completed a handshake with us, or that we called.
 #[map]
 pub static PEERS: HashMap<PeerKey, Account> = HashMap::with_max_entries(16_384, 0);
@@ -42,10 +40,6 @@ pub static PORTS: Array<Port> = Array::with_max_entries(65_536, 0);
 /// The running census.
 #[map]
 pub static SWEEP: Array<Sweep> = Array::with_max_entries(1, 0);
-
-/// Which events the first program on `inet_sock_set_state` has handled, until the second has seen it.
-#[map]
-pub static HANDLED: PerCpuArray<Handled> = PerCpuArray::with_max_entries(1, 0);
 
 /// See [`Tally`].
 #[map]

@@ -22,9 +22,7 @@ pub enum Tally {
     LostConnections = 7,
     /// Closed 4-tuples forgotten while a reuse still mattered, because their set was full.
     LostClosed = 8,
-    /// Events that interrupted their own program and that the second one handled.
-    CaughtUp = 9,
 }
 
 /// Number of kinds.
-pub const TALLIES: u32 = 10;
+pub const TALLIES: u32 = 9;

@@ -487,7 +487,12 @@ fn is_whole_and_right(hooks: &str, census: &str) -> bool {
     eventually(Duration::from_secs(15), || {
         void = missed(&server_agent) + missed(&client_agent) > 0.0;
         let Differences(differences) = differences(&server_agent.scrape(), &client_agent.scrape(), &wire);
-        if differences.is_empty() || void { Ok(()) } else { Err(differences.join("\n")) }
+        if differences.is_empty() || void {
+            return Ok(());
+        }
+        let rest = |agent: &Agent<'_>| agent.scrape().lines_with(&["peer=\"other\"", "_lost_", "_missed_"]);
+        let (server, client) = (rest(&server_agent), rest(&client_agent));
+        Err(format!("{}\nserver:\n{server}\nclient:\n{client}", differences.join("\n")))
     });
     if void {
         return false;

@@ -191,6 +191,13 @@ impl Metrics {
         values.first().copied()
     }
 
+    /// The samples that contain one of `words` and are not 0, for the message of a failed test.
+    #[must_use]
+    pub fn lines_with(&self, words: &[&str]) -> String {
+        let telling = |line: &&str| words.iter().any(|word| line.contains(word)) && !line.ends_with(" 0");
+        self.body.lines().filter(|line| !line.starts_with('#')).filter(telling).collect::<Vec<_>>().join("\n")
+    }
+
     /// One of the agent's figures of its own process (without `process_`).
     #[must_use]
     pub fn process(&self, name: &str) -> f64 {

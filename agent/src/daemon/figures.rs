@@ -110,13 +110,7 @@ fn probes(
         let runs = report.mode.map(|_| RunFigures {
             runs: tallies[hook.runs as usize],
             seconds: overheads.and_then(|overheads| overheads[index].seconds()),
-            missed: stats.iter().find(|stats| stats.hook == index).and_then(|stats| stats.missed).map(
-                |missed| {
-                    let made_up =
-                        if hook.runs == Tally::RunsState { tallies[Tally::CaughtUp as usize] } else { 0 };
-                    missed.saturating_sub(made_up)
-                },
-            ),
+            missed: stats.iter().find(|stats| stats.hook == index).and_then(|stats| stats.missed),
         });
         let mode = report.mode.map_or("unavailable", Mode::name);
         ProbeFigures { probe: hook.name, hook: format!("{}:{}", hook.category, hook.name), mode, runs }

@@ -69,13 +69,6 @@ impl Mode {
         }
     }
 
-    /// Name of the program that makes up for the runs the first one is left out of, if `hook` has one: see
-    /// probe-ebpf/src/interrupted.rs.
-    #[must_use]
-    pub fn second_program(self, hook: Hook) -> Option<String> {
-        (self == Self::Btf && hook.runs == Tally::RunsState).then(|| format!("{}_again_btf", hook.name))
-    }
-
     /// Name of the program that serves `hook` in this mode.
     #[must_use]
     pub fn program(self, hook: Hook) -> String {
@@ -148,19 +141,16 @@ pub(super) fn attach(
 }
 
 fn attach_as(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook, mode: Mode) -> Result<(), ProgramError> {
+    let name = mode.program(hook);
+    let program = ebpf.program_mut(&name).ok_or(ProgramError::NotLoaded)?;
     match (mode, btf) {
         (Mode::Btf, Some(btf)) => {
-            // In this order: the kernel calls them in the order they were attached.
-            for name in [mode.program(hook)].into_iter().chain(mode.second_program(hook)) {
-                let program = ebpf.program_mut(&name).ok_or(ProgramError::NotLoaded)?;
-                let program: &mut BtfTracePoint = program.try_into()?;
-                program.load(hook.name, btf)?;
-                program.attach()?;
-            }
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(hook.name, btf)?;
+            program.attach()?;
         }
         (Mode::Btf, None) => return Err(ProgramError::NotLoaded),
         (Mode::Tracepoint, _) => {
-            let program = ebpf.program_mut(&mode.program(hook)).ok_or(ProgramError::NotLoaded)?;
             let program: &mut TracePoint = program.try_into()?;
             program.load()?;
             program.attach(hook.category, hook.name)?;

@@ -18,8 +18,7 @@ pub struct ProgramStats {
     pub runs: u64,
     /// Nanoseconds spent in them.
     pub run_time_ns: u64,
-    /// Runs left out because the program was already running on that CPU (5.12 on), those that a second program made up
-    /// for included.
+    /// Runs left out because the program was already running on that CPU (5.12 on); events that were not counted.
     pub missed: Option<u64>,
 }
 
@@ -28,23 +27,17 @@ pub(super) fn of(ebpf: &Ebpf, hooks: &[HookReport]) -> Vec<ProgramStats> {
         .iter()
         .enumerate()
         .filter_map(|(index, report)| {
-            let mode = report.mode?;
-            let stats = parse(index, &fdinfo(ebpf, &mode.program(report.hook))?);
-            // A hook's second program costs time with each run of the first.
-            let second = mode.second_program(report.hook).and_then(|name| fdinfo(ebpf, &name));
-            let second = second.map_or(0, |text| parse(index, &text).run_time_ns);
-            Some(ProgramStats { run_time_ns: stats.run_time_ns + second, ..stats })
+            let program = ebpf.program(&report.mode?.program(report.hook))?;
+            let fd = match program {
+                Program::BtfTracePoint(program) => program.fd(),
+                Program::TracePoint(program) => program.fd(),
+                _ => return None,
+            };
+            let fd = fd.ok()?.as_fd().as_raw_fd();
+            let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            Some(parse(index, &text))
         })
         .collect()
-}
-
-fn fdinfo(ebpf: &Ebpf, program: &str) -> Option<String> {
-    let fd = match ebpf.program(program)? {
-        Program::BtfTracePoint(program) => program.fd(),
-        Program::TracePoint(program) => program.fd(),
-        _ => return None,
-    };
-    fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.ok()?.as_fd().as_raw_fd())).ok()
 }
 
 /// The lines `run_time_ns:\t123` of a program's fdinfo (kernel/bpf/syscall.c bpf_prog_show_fdinfo()).

@@ -99,7 +99,7 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
     let seconds = page.seconds("probe_run_seconds_total", "Time a probe's program ran: its runs at the cost per run that is sampled for one second in every sixty.", &["probe"])?;
     let missed = page.counters(
         "probe_missed_runs_total",
-        "Runs that the kernel left out because the program was running on that CPU already, and nothing made up for.",
+        "Runs that the kernel left out because the program was running on that CPU already.",
         &["probe"],
     )?;
     for probe in &figures.probes {

@@ -3,8 +3,6 @@
 //! TIME_WAIT never appears here: its mini-socket is not a `struct sock`, and the full socket goes to CLOSE when it is
 //! made (net/ipv4/tcp_minisocks.c tcp_time_wait(), 4.18 to 6.18). Who holds TIME_WAIT is the census's to say.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_ANY,
@@ -26,7 +24,6 @@ use crate::{
     accounts::{account, direction, key, observe, touch_port},
     closed_tuples,
     constants::{RECORD_EXTRAS, RECORD_STATE},
-    interrupted::{self, Event},
     maps::{CONNECTIONS, PORTS, add, lost, tally},
     socket::{RecordedSocket, Socket, TypedSocket, recorded},
 };
@@ -48,37 +45,14 @@ const EHOSTUNREACH: i32 = 113;
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_btf(ctx: BtfTracePointContext) -> i32 {
     tally(Tally::RunsState);
-    let (sk, old, new) = arguments(&ctx);
-    transition(&ctx, sk, old, new);
-    interrupted::mark(Event::new(sk, old, new));
-    0
-}
-
-/// Handles what the program above was not run for. Attached after it, so called after it.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn inet_sock_set_state_again_btf(ctx: BtfTracePointContext) -> i32 {
-    let (sk, old, new) = arguments(&ctx);
-    if !interrupted::take(Event::new(sk, old, new)) {
-        tally(Tally::RunsState);
-        tally(Tally::CaughtUp);
-        transition(&ctx, sk, old, new);
-    }
-    0
-}
-
-#[inline(always)]
-fn arguments(ctx: &BtfTracePointContext) -> (*const c_void, u32, u32) {
     let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
-    (ctx.arg(0), old.cast_unsigned(), new.cast_unsigned())
-}
-
-#[inline(always)]
-fn transition(ctx: &BtfTracePointContext, sk: *const c_void, old: u32, new: u32) {
+    let (old, new) = (old.cast_unsigned(), new.cast_unsigned());
     if matters(old, new)
-        && let Some(socket) = TypedSocket::new(sk)
+        && let Some(socket) = TypedSocket::new(ctx.arg(0))
     {
-        let _ = try_set_state(ctx, &socket, old, new);
+        let _ = try_set_state(&ctx, &socket, old, new);
     }
+    0
 }
 
 #[tracepoint]
