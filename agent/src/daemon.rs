@@ -4,6 +4,7 @@
 mod figures;
 mod lock;
 mod poll;
+mod pools;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -154,13 +155,21 @@ fn reload(overrides: &Overrides, running: &Settings, commands: &mpsc::Sender<Com
                 let mut limits = s.limits;
                 limits.exported_peers = 0;
                 limits.forget_after = Duration::ZERO;
-                (s.listen_address, s.telemetry_path.clone(), s.max_requests, s.hooks, s.census, limits)
+                (
+                    s.listen_address,
+                    s.telemetry_path.clone(),
+                    s.max_requests,
+                    s.hooks,
+                    s.syn_watch,
+                    s.census,
+                    limits,
+                )
             };
             if fixed(&settings) == fixed(running) {
                 log::info!("configuration reloaded");
             } else {
                 log::warn!(
-                    "configuration reloaded; changes of [web], [probe], census.source and map sizes need a restart"
+                    "configuration reloaded; changes of [web], [probe], census.source and sizes need a restart"
                 );
             }
             Command::Reconfigure(Box::new(settings))

@@ -53,6 +53,8 @@ fn everything_can_be_set() {
     assert_eq!(settings.max_requests, None);
     assert_ne!(settings.listen_address, default.listen_address);
     assert_ne!(settings.limits, default.limits);
+    assert!(settings.syn_watch);
+    assert_eq!(settings.groups[0].port_pool, Some(vec![(1_024, 1_024), (2_048, 16_383), (20_000, 29_999)]));
 }
 
 #[test]

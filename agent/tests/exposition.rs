@@ -13,12 +13,36 @@ use tcpwarden::{
     model::{
         CensusFigures, Direction, ExportedAccount, HostFigures, LostFigures, Peer, ProbeFigures,
         QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
+        pool::{Load, PoolFigures, Ranges},
     },
     serve,
 };
 
 fn account(who: Option<(Peer, u16)>, direction: Direction) -> ExportedAccount {
-    ExportedAccount { who, direction, counters: Counters::zeroed(), sockets: [0; STATES] }
+    ExportedAccount {
+        who,
+        direction,
+        counters: Counters::zeroed(),
+        sockets: [0; STATES],
+        gave_up: 0,
+        pool: None,
+    }
+}
+
+fn pool() -> PoolFigures {
+    PoolFigures {
+        source_ports: 60,
+        bounds: Some((2_048, 2_111)),
+        observed: Ranges::whole(&[(2_048, 2_111)]),
+        confidence: 0.99,
+        configured: Some(Ranges::whole(&[(2_000, 2_127)])),
+        outside: 0,
+        load: Load { time_wait: 31.0, live: 1.0, rate: 1.0, ends: [0.5; 60] },
+        opening: 1.0,
+        accepted: 4.0,
+        refused: 8.0,
+        exhaustion_seconds: Some(f64::INFINITY),
+    }
 }
 
 fn snapshot() -> Snapshot {
@@ -31,6 +55,11 @@ fn snapshot() -> Snapshot {
     nat.counters.lifetime.sum_ns = 7_200_000_000_000;
     nat.counters.reuse.buckets[7] = 5;
     nat.sockets[state::TIME_WAIT as usize] = 41;
+    nat.counters.time_wait_accepted = 4;
+    nat.counters.time_wait_refused = [5, 1, 2];
+    nat.counters.refused_connected = [2, 1];
+    nat.gave_up = 3;
+    nat.pool = Some(pool());
     let backend = account(Some((Peer::Address([192, 0, 2, 1].into()), 5432)), Direction::Outbound);
     let mut sockets = [0; STATES];
     sockets[state::TIME_WAIT as usize] = 41;
@@ -39,7 +68,16 @@ fn snapshot() -> Snapshot {
     let runs = RunFigures { runs: 10, seconds: Some(0.000_001), missed: Some(0) };
     Snapshot {
         accounts: vec![nat, backend, account(None, Direction::Inbound), account(None, Direction::Outbound)],
-        tells: Tells { retransmits: true, synack_retries: true, resets_peer: true, resets_local: true },
+        tells: Tells {
+            retransmits: true,
+            synack_retries: true,
+            resets_peer: true,
+            resets_local: true,
+            time_wait: true,
+            syn_watch: false,
+        },
+        findings: Vec::new(),
+        refused_reuses: Arc::default(),
         host: HostFigures {
             sockets,
             time_wait_buckets: 41,
@@ -62,6 +100,7 @@ fn snapshot() -> Snapshot {
             },
             peers: 2,
             peers_evicted: 1,
+            recorded_peers: 1,
             config_last_reload_successful: true,
             cpu_seconds: 0.5,
             resident_bytes: 8_000_000,
@@ -94,11 +133,41 @@ fn the_whole_body() {
 fn what_the_kernel_does_not_tell_has_no_series() {
     let blind = Snapshot { tells: Tells::default(), ..snapshot() };
     let body = body(&blind);
-    for name in ["syn_retries", "synack_retries", "retransmits", "resets"] {
+    for name in ["syn_retries", "synack_retries", "retransmits", "resets", "time_wait_syns"] {
         assert!(!body.contains(&format!("tcpwarden_peer_{name}_total")), "{name}");
     }
     assert!(body.contains("tcpwarden_peer_connections_total"));
     assert!(body.contains("mode=\"unavailable\""));
+}
+
+#[test]
+fn the_syn_watch_takes_the_place_of_what_events_tell() {
+    let mut watched = snapshot();
+    watched.accounts[0].counters.watched_syns = 50;
+    watched.accounts[0].counters.watched_syn_retries = 9;
+    let sample = |body: &str, name: &str| {
+        let inbound = |line: &&str| line.starts_with(name) && line.contains("seoul");
+        body.lines().find(inbound).and_then(|line| line.rsplit_once(' ')).map(|(_, value)| value.to_owned())
+    };
+    let without = body(&watched);
+    assert_eq!(sample(&without, "tcpwarden_peer_syns_total"), None);
+    assert_eq!(sample(&without, "tcpwarden_peer_syn_retries_total").as_deref(), Some("3"));
+    watched.tells.syn_watch = true;
+    let with = body(&watched);
+    assert_eq!(sample(&with, "tcpwarden_peer_syns_total").as_deref(), Some("50"));
+    assert_eq!(sample(&with, "tcpwarden_peer_syn_retries_total").as_deref(), Some("9"));
+}
+
+#[test]
+fn a_pool_that_is_not_known_has_no_size_and_no_ratio() {
+    let mut unknown = snapshot();
+    unknown.accounts[0].pool =
+        Some(PoolFigures { confidence: 0.5, configured: None, exhaustion_seconds: None, ..pool() });
+    let body = body(&unknown);
+    for name in ["size", "used_ratio", "exhaustion_seconds"] {
+        assert!(!body.contains(&format!("tcpwarden_peer_pool_{name}{{")), "{name}");
+    }
+    assert!(body.contains("tcpwarden_peer_source_ports{"));
 }
 
 fn families(body: &str) -> BTreeSet<String> {

@@ -130,6 +130,21 @@ pub enum ConnectFailure {
     Other = 4,
 }
 
+/// How a SYN that met a mini-socket and was not accepted was answered.
+#[repr(usize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalAnswer {
+    /// By a bare ACK with an old acknowledgement number.
+    Ack = 0,
+    /// By a RST: the mini-socket was still in FIN_WAIT2.
+    Reset = 1,
+    /// Not at all: the kernel limits how often it answers.
+    None = 2,
+}
+
+/// Number of ways in [`RefusalAnswer`].
+pub const REFUSAL_ANSWERS: usize = 3;
+
 /// Everything the kernel counts for one peer. All fields only grow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -140,8 +155,18 @@ pub struct Counters {
     pub closes: [u64; 4],
     /// SYNs we sent for the first time (outbound).
     pub syns: u64,
-    /// SYNs repeated: by us (outbound), by the peer on a pending request (inbound).
+    /// SYNs repeated: by us (outbound), by the peer on a pending request or into TIME_WAIT (inbound).
     pub syn_retries: u64,
+    /// SYNs that the packets show (inbound, with the SYN watch): with a sequence number of their own.
+    pub watched_syns: u64,
+    /// As above: repeated ones.
+    pub watched_syn_retries: u64,
+    /// SYNs that met a mini-socket and took its place.
+    pub time_wait_accepted: u64,
+    /// SYNs that met a mini-socket and were refused, by [`RefusalAnswer`].
+    pub time_wait_refused: [u64; REFUSAL_ANSWERS],
+    /// Connections that came about after refusals: after the client's RST took the mini-socket away, and without one.
+    pub refused_connected: [u64; 2],
     /// SYN-ACKs we repeated.
     pub synack_retries: u64,
     /// Other segments we repeated.
@@ -173,14 +198,14 @@ pub struct Account {
     pub sockets: [u32; STATES],
     /// The sweep that wrote `sockets`; a row from an older sweep holds no sockets now.
     pub generation: u32,
-    /// Always 0; keeps the size a multiple of 8 without implicit padding.
-    pub zero: u32,
+    /// 1: that sweep fills in the peer's source ports.
+    pub fills_in: u32,
 }
 
 const _: () = assert!(size_of::<PeerKey>() == 24 && align_of::<PeerKey>() == 8);
 const _: () = assert!(size_of::<Histogram>() == 112);
-const _: () = assert!(size_of::<Counters>() == 464 && COUNTER_WORDS == 58);
-const _: () = assert!(size_of::<Account>() == 536 && align_of::<Account>() == 8);
+const _: () = assert!(size_of::<Counters>() == 528 && COUNTER_WORDS == 66);
+const _: () = assert!(size_of::<Account>() == 600 && align_of::<Account>() == 8);
 
 // SAFETY: `repr(C)`, `Copy`, without padding (derived `bytemuck::Pod` checks that) and valid for every bit pattern.
 #[cfg(feature = "user")]

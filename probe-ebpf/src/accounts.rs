@@ -2,14 +2,17 @@
 
 use aya_ebpf::{EbpfContext, bindings::BPF_NOEXIST};
 use probe_ebpf::{
-    account::{Account, BOUNDS, COUNTER_WORDS, Counters, Histogram, INBOUND, OUTBOUND, PeerKey},
+    account::{
+        Account, BOUNDS, COUNTER_WORDS, Counters, Histogram, INBOUND, OUTBOUND, PeerKey, REFUSAL_ANSWERS,
+    },
     connection::{FourTuple, OUTBOUND_FLAG},
     port::LISTENING,
+    source_ports::{PORT_BYTES, PortSet},
     sweep::STATES,
     tally::Tally,
 };
 
-use crate::maps::{CONNECTIONS, HALF_OPEN, PEERS, PORTS, add, lost};
+use crate::maps::{CONNECTIONS, HALF_OPEN, PEERS, PORTS, SOURCE_PORTS, add, lost};
 
 /// A fresh account. In `.rodata`, because it is larger than a program's stack.
 static EMPTY: Account = {
@@ -19,6 +22,11 @@ static EMPTY: Account = {
         closes: [0; 4],
         syns: 0,
         syn_retries: 0,
+        watched_syns: 0,
+        watched_syn_retries: 0,
+        time_wait_accepted: 0,
+        time_wait_refused: [0; REFUSAL_ANSWERS],
+        refused_connected: [0; 2],
         synack_retries: 0,
         retransmits: 0,
         resets_local: 0,
@@ -29,7 +37,7 @@ static EMPTY: Account = {
         connect: none,
     };
     assert!(COUNTER_WORDS * 8 == size_of::<Counters>());
-    Account { counters, sockets: [0; STATES], generation: 0, zero: 0 }
+    Account { counters, sockets: [0; STATES], generation: 0, fills_in: 0 }
 };
 
 /// The key under which a connection in this direction is booked.
@@ -98,6 +106,41 @@ pub fn half_open_account<C: EbpfContext>(ctx: &C, key: &PeerKey) -> Option<*mut 
 fn overflow<C: EbpfContext>(ctx: &C, direction: u8, kind: Tally) -> Option<*mut Account> {
     lost(ctx, kind);
     PEERS.get_ptr_mut(&PeerKey::overflow(direction))
+}
+
+/// Notes a source port of a peer, if the agent tracks it.
+#[inline(always)]
+pub fn mark_source_port(key: &PeerKey, port: u16) {
+    if let Some(ports) = SOURCE_PORTS.get_ptr_mut(key) {
+        set_port(ports, port);
+    }
+}
+
+/// Sets a port's bit.
+#[inline(always)]
+fn set_port(ports: *mut PortSet, port: u16) {
+    let byte = usize::from(port >> 3) & (PORT_BYTES - 1);
+    let bit = 1_u8 << (port & 7);
+    // SAFETY: `ports` points into a live map value and `byte` is below its length. Most bits are set already, and reading is
+    // cheaper than writing to a line that other CPUs read.
+    unsafe {
+        if (*ports).bits[byte] & bit == 0 {
+            (*ports).bits[byte] |= bit;
+        }
+    }
+}
+
+/// Whether a census is to fill in the source ports of a peer: once for each set the agent makes.
+#[inline(always)]
+pub fn fills_in(key: &PeerKey, generation: u32) -> bool {
+    let Some(ports) = SOURCE_PORTS.get_ptr_mut(key) else { return false };
+    // SAFETY: `ports` points into a live map value; only the census, of which one runs at a time, writes this field.
+    unsafe {
+        if (*ports).filled_in == 0 {
+            (*ports).filled_in = generation;
+        }
+        (*ports).filled_in == generation
+    }
 }
 
 /// Books one observation.

@@ -16,8 +16,8 @@ pub struct FourTuple {
     pub local_port: u16,
     /// Remote port, host order.
     pub remote_port: u16,
-    /// Always 0; there so that the tuple has no implicit padding.
-    pub zero: u32,
+    /// 0; the memory of SYNs keeps the sequence number here.
+    pub isn: u32,
 }
 
 impl FourTuple {
@@ -25,7 +25,7 @@ impl FourTuple {
     #[must_use]
     #[inline(always)]
     pub const fn new(local: Address, remote: Address, local_port: u16, remote_port: u16) -> Self {
-        Self { local, remote, local_port, remote_port, zero: 0 }
+        Self { local, remote, local_port, remote_port, isn: 0 }
     }
 
     /// A hash that only those who know `seed` can predict. Not 0, which marks an empty slot.
@@ -64,6 +64,10 @@ pub const ESTABLISHED_FLAG: u64 = 2;
 /// The first SYN has been counted.
 pub const SYN_COUNTED_FLAG: u64 = 4;
 
+// SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for FourTuple {}
+
 const _: () = assert!(size_of::<FourTuple>() == 40 && align_of::<FourTuple>() == 8);
 const _: () = assert!(size_of::<Connection>() == 16);
 
@@ -77,7 +81,7 @@ mod tests {
     use super::*;
     use crate::{
         account::{INBOUND, PeerKey},
-        closed::WAYS,
+        tuple_memory::WAYS,
     };
 
     /// Three NAT addresses that use 14,336 source ports each, the incident this memory is for.

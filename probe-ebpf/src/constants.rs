@@ -29,6 +29,30 @@ pub static HASH_SEED: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static CLOSED_SETS: Global<u32> = Global::new(1);
 
+/// Number of sets in the memory of SYNs.
+#[unsafe(no_mangle)]
+pub static SYN_SETS: Global<u32> = Global::new(1);
+
+/// 1 when the SYN watch is to count the SYNs of each peer.
+#[unsafe(no_mangle)]
+pub static SYN_WATCH: Global<u32> = Global::new(0);
+
+/// `enum skb_drop_reason`: NOT_SPECIFIED, which the kernel gives for a SYN that a mini-socket refused.
+#[unsafe(no_mangle)]
+pub static DROP_NOT_SPECIFIED: Global<u32> = Global::new(ABSENT);
+
+/// `enum skb_drop_reason`: TCP_RFC7323_TW_PAWS, where the kernel has one for a refusal by the timestamp.
+#[unsafe(no_mangle)]
+pub static DROP_TW_PAWS: Global<u32> = Global::new(ABSENT);
+
+/// Number of arguments of `tcp_timewait_state_process()`.
+#[unsafe(no_mangle)]
+pub static TIME_WAIT_ARGUMENTS: Global<u32> = Global::new(3);
+
+/// `net.ipv4.tcp_rfc1337` when the agent started: 1 is that a RST leaves TIME_WAIT alone.
+#[unsafe(no_mangle)]
+pub static RFC1337: Global<u32> = Global::new(0);
+
 /// 1 when `tcp_retransmit_skb` has a third argument, `err` (6.17 on): reading one that is not there fails the load.
 #[unsafe(no_mangle)]
 pub static RETRANSMIT_HAS_ERROR: Global<u32> = Global::new(0);

@@ -24,7 +24,11 @@ macro_rules! kernel_fields {
             SK_PROTOCOL: "sock" "sk_protocol";
             INET_SPORT: "inet_sock" "inet_sport";
             SEGS_OUT: "tcp_sock" "segs_out";
+            RCV_NXT: "tcp_sock" "rcv_nxt";
             TW_SUBSTATE: "inet_timewait_sock" "tw_substate";
+            TW_RCV_NXT: "sock_common" "skc_tw_rcv_nxt";
+            TW_LAST_OOW_ACK_TIME: "tcp_timewait_sock" "tw_last_oow_ack_time";
+            SKB_CB: "sk_buff" "cb";
             REQ_LAST_OOW_ACK_TIME: "tcp_request_sock" "last_oow_ack_time";
             NET_INUM: "net" "ns.inum";
         }

@@ -8,10 +8,12 @@
 #![deny(missing_docs)]
 
 pub mod account;
-pub mod closed;
 pub mod connection;
 pub mod fields;
 pub mod port;
 pub mod record;
+pub mod refusal;
+pub mod source_ports;
 pub mod sweep;
 pub mod tally;
+pub mod tuple_memory;

@@ -7,11 +7,12 @@
 #![allow(internal_features, reason = "an atomic add has no stable spelling for the BPF target")]
 
 mod accounts;
-mod closed_tuples;
 mod constants;
 mod maps;
 mod programs;
+mod refusals;
 mod socket;
+mod tuples;
 
 /// The helpers the programs call (`bpf_skc_to_tcp_sock` and others) are for GPL-compatible programs only, which this name says they are.
 #[unsafe(no_mangle)]

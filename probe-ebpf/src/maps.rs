@@ -4,16 +4,18 @@
 use aya_ebpf::{
     EbpfContext,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use aya_log_ebpf::warn;
 use probe_ebpf::{
     account::{Account, PeerKey},
-    closed::ClosedSet,
-    connection::Connection,
+    connection::{Connection, FourTuple},
     port::Port,
+    refusal::Refusal,
+    source_ports::PortSet,
     sweep::Sweep,
     tally::{TALLIES as KINDS, Tally},
+    tuple_memory::TupleSet,
 };
 
 /// Accounts of peers that completed a handshake with us, or that we called.
@@ -31,7 +33,27 @@ pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(131
 
 /// When recently closed 4-tuples closed.
 #[map]
-pub static CLOSED: Array<ClosedSet> = Array::with_max_entries(65_536, 0);
+pub static CLOSED: Array<TupleSet> = Array::with_max_entries(65_536, 0);
+
+/// SYNs of late, while the SYN watch is on.
+#[map]
+pub static SYNS: Array<TupleSet> = Array::with_max_entries(8_192, 0);
+
+/// Source ports of the peers that the agent chose to track.
+#[map]
+pub static SOURCE_PORTS: HashMap<PeerKey, PortSet> = HashMap::with_max_entries(256, 0);
+
+/// 4-tuples whose SYNs are being refused.
+#[map]
+pub static REFUSALS: HashMap<FourTuple, Refusal> = HashMap::with_max_entries(8_192, 0);
+
+/// Refusals that ended in a connection ([`EndedRefusal`](probe_ebpf::refusal::EndedRefusal)): rare, and what finds no room is counted.
+#[map]
+pub static EVIDENCE: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+
+/// The mini-socket for which this CPU sent the last RST.
+#[map]
+pub static LAST_RESET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Every local port.
 #[map]
@@ -78,6 +100,15 @@ pub fn lost<C: EbpfContext>(ctx: &C, kind: Tally) {
             }
             Tally::LostHalfOpen => {
                 warn!(ctx, "the map of half-open peers is full: new ones count in the overflow account")
+            }
+            Tally::LostRefusals => {
+                warn!(ctx, "the map of refused SYNs is full: some are counted, but their story is not told")
+            }
+            Tally::LostEvidence => {
+                warn!(
+                    ctx,
+                    "the ring of evidence is full: some refused SYNs are counted, but their story is not told"
+                )
             }
             _ => warn!(ctx, "the map of connections is full: lifetimes of new connections are not measured"),
         }

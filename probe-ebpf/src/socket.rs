@@ -4,14 +4,17 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext, Global,
-    helpers::{bpf_probe_read_kernel, generated::bpf_skc_to_tcp_sock},
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_jiffies64, bpf_skc_to_tcp_sock},
+    },
     programs::TracePointContext,
 };
 use probe_ebpf::{account::Address, connection::FourTuple, fields::ABSENT, record::Record};
 
 use crate::constants::{
-    INET_SPORT, NET_INUM, NETNS, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM,
-    SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR,
+    INET_SPORT, NET_INUM, NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET,
+    SKC_NUM, SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, TW_RCV_NXT,
 };
 
 const AF_INET: u16 = 2;
@@ -26,6 +29,8 @@ pub trait Socket {
     fn error(&self) -> i32;
     /// Whether anything was sent: a connect() that fails for want of a port passes SYN_SENT without a SYN.
     fn has_sent(&self) -> bool;
+    /// The next sequence number expected from the peer; when ESTABLISHED begins, the one after its SYN's.
+    fn next_expected(&self) -> Option<u32>;
 }
 
 /// Reads a field through a pointer whose type the verifier knows.
@@ -55,6 +60,16 @@ pub fn v4_mapped(addr: u32) -> Address {
     Address(bytemuck::cast([0, 0, 0xffff_u32.to_be(), addr]))
 }
 
+/// Whether the kernel's limiter of ACKs to out-of-window segments let one through for the segment at hand: it stamps the
+/// mini-socket or request with the current jiffy then. A tick may pass before we look; two ACKs are 500 ms apart at least
+/// (net/ipv4/tcp_input.c tcp_oow_rate_limited(), tcp_invalid_ratelimit).
+#[inline(always)]
+pub fn is_stamped_just_now(stamp: u32) -> bool {
+    // SAFETY: the helper only reads a counter.
+    let jiffies = unsafe { bpf_jiffies64() } as u32;
+    jiffies.wrapping_sub(stamp) <= 1
+}
+
 /// The part of a socket that mini-sockets and requests have too (`struct sock_common`).
 #[derive(Clone, Copy)]
 pub struct Common(*const u8);
@@ -80,6 +95,13 @@ impl Common {
     pub fn state(self) -> u32 {
         // SAFETY: `skc_state` lies in `sock_common`.
         u32::from(unsafe { field::<u8>(self.0, &SKC_STATE) })
+    }
+
+    /// The next sequence number a mini-socket expects.
+    #[inline(always)]
+    pub fn next_expected_in_time_wait(self) -> u32 {
+        // SAFETY: the field lies in `sock_common`.
+        unsafe { field(self.0, &TW_RCV_NXT) }
     }
 
     /// The connection; `skc_num` is the local port until the socket reaches CLOSE.
@@ -148,6 +170,12 @@ impl Socket for TypedSocket {
     fn has_sent(&self) -> bool {
         // SAFETY: `segs_out` lies inside `tcp_sock`.
         unsafe { field::<u32>(self.tcp, &SEGS_OUT) != 0 }
+    }
+
+    #[inline(always)]
+    fn next_expected(&self) -> Option<u32> {
+        // SAFETY: `rcv_nxt` lies inside `tcp_sock`.
+        Some(unsafe { field(self.tcp, &RCV_NXT) })
     }
 }
 
@@ -263,6 +291,11 @@ impl Socket for RecordedSocket {
     #[inline(always)]
     fn has_sent(&self) -> bool {
         probed::<u32>(self.address, &SEGS_OUT).map_or(self.tuple.local_port != 0, |sent| sent != 0)
+    }
+
+    #[inline(always)]
+    fn next_expected(&self) -> Option<u32> {
+        probed(self.address, &RCV_NXT)
     }
 }
 

@@ -14,15 +14,25 @@ pub enum Tally {
     RunsReceiveReset = 3,
     /// Runs on `tcp_send_reset`.
     RunsSendReset = 4,
+    /// Runs on `kfree_skb`, or on the function it stands for.
+    RunsTimeWait = 5,
+    /// Runs of the SYN watch.
+    RunsSynWatch = 6,
     /// Events booked to the overflow account because the map of peers was full.
-    LostPeers = 5,
+    LostPeers = 7,
     /// Events booked to the overflow account because the map of half-open peers was full.
-    LostHalfOpen = 6,
+    LostHalfOpen = 8,
     /// Connections whose start is not remembered because the map of connections was full.
-    LostConnections = 7,
+    LostConnections = 9,
     /// Closed 4-tuples forgotten while a reuse still mattered, because their set was full.
-    LostClosed = 8,
+    LostClosed = 10,
+    /// SYNs forgotten while they could still be repeated, because their set was full.
+    LostSyns = 11,
+    /// Refused SYNs whose story is not told because the map of stories was full.
+    LostRefusals = 12,
+    /// Stories that ended while the ring buffer was full.
+    LostEvidence = 13,
 }
 
 /// Number of kinds.
-pub const TALLIES: u32 = 9;
+pub const TALLIES: u32 = 14;

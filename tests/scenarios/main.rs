@@ -7,4 +7,5 @@ mod endings;
 mod faults;
 mod limits;
 mod metrics;
+mod nat_pool;
 mod preexisting;

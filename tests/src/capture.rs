@@ -82,10 +82,15 @@ fn interrupt(child: &Child) {
 /// Everything on the wire, by the client's and the server's endpoint; whoever sent the first SYN is the client.
 #[derive(Debug, Default)]
 pub struct Wire {
-    flows: BTreeMap<(SocketAddr, SocketAddr), Vec<Segment>>,
+    flows: BTreeMap<Flow, Vec<Segment>>,
+    /// Every segment in the order of the wire.
+    segments: Vec<(Flow, Segment)>,
     /// Incarnations of flows that ended by a new SYN on the same ports.
-    earlier: Vec<((SocketAddr, SocketAddr), Vec<Segment>)>,
+    earlier: Vec<(Flow, Vec<Segment>)>,
 }
+
+/// The client's and the server's endpoint.
+type Flow = (SocketAddr, SocketAddr);
 
 /// One segment of a flow.
 #[derive(Clone, Copy, Debug)]
@@ -173,6 +178,30 @@ impl Wire {
             self.earlier.push((key, std::mem::take(flow)));
         }
         flow.push(segment);
+        self.segments.push((key, segment));
+    }
+
+    /// What happened on the 4-tuples of one service that the server still remembered. Nothing may have lasted 60 s.
+    #[must_use]
+    pub fn reuses(&self, server: IpAddr, port: u16) -> Reuses {
+        let mut sum = Reuses::default();
+        let mut tuples: BTreeMap<SocketAddr, Tuple> = BTreeMap::new();
+        for ((client, to), segment) in &self.segments {
+            if *to == SocketAddr::new(server, port) {
+                tuples.entry(*client).or_default().see(*segment, &mut sum);
+            }
+        }
+        for tuple in tuples.values_mut() {
+            tuple.end(&mut sum);
+        }
+        sum
+    }
+
+    /// The clients' ports of one service and client address.
+    #[must_use]
+    pub fn source_ports(&self, client: IpAddr, port: u16) -> BTreeSet<u16> {
+        let of = |(from, to): &Flow| (from.ip() == client && to.port() == port).then_some(from.port());
+        self.segments.iter().filter_map(|(flow, _)| of(flow)).collect()
     }
 
     /// Sums the connections to one port of one server.
@@ -187,6 +216,115 @@ impl Wire {
             }
         }
         sum
+    }
+}
+
+/// What the packets say about SYNs on 4-tuples that the server remembers in TIME_WAIT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reuses {
+    /// Answered by a SYN-ACK.
+    pub accepted: u64,
+    /// Answered by a bare ACK.
+    pub refused_by_ack: u64,
+    /// Answered by a RST.
+    pub refused_by_reset: u64,
+    /// Not answered.
+    pub unanswered: u64,
+    /// SYNs sent again, also those that met no TIME_WAIT.
+    pub syn_retries: u64,
+    /// Refused attempts that connected after the client's RST had ended the TIME_WAIT.
+    pub connected_after_reset: u64,
+    /// Refused attempts that connected otherwise.
+    pub connected_by_retry: u64,
+    /// Refused attempts that never connected.
+    pub gave_up: u64,
+}
+
+/// One 4-tuple over all its connections.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what is remembered of a 4-tuple")]
+struct Tuple {
+    server_closed: bool,
+    /// The sequence number that a TIME_WAIT at the server expects.
+    time_wait: Option<u32>,
+    /// A SYN that met it and has no answer yet.
+    waiting: bool,
+    /// The last SYN's sequence number.
+    syn: Option<u32>,
+    /// Whether the attempt of that SYN was refused.
+    refused: bool,
+    /// Whether the client's RST ended the TIME_WAIT since.
+    reset: bool,
+}
+
+impl Tuple {
+    fn see(&mut self, segment: Segment, sum: &mut Reuses) {
+        if segment.by_client {
+            self.see_client(segment, sum);
+        } else {
+            self.see_server(segment, sum);
+        }
+    }
+
+    fn see_client(&mut self, segment: Segment, sum: &mut Reuses) {
+        if segment.syn {
+            self.unanswered(sum);
+            if self.syn == Some(segment.seq) {
+                sum.syn_retries += 1;
+            } else if std::mem::take(&mut self.refused) {
+                sum.gave_up += 1;
+            }
+            self.syn = Some(segment.seq);
+            self.waiting = self.time_wait.is_some();
+        } else if segment.rst {
+            if self.time_wait == Some(segment.seq) {
+                self.time_wait = None;
+                self.waiting = false;
+                self.reset = true;
+            }
+        } else if segment.fin && self.server_closed {
+            self.time_wait = Some(segment.seq.wrapping_add(segment.payload + 1));
+            self.server_closed = false;
+        }
+    }
+
+    fn see_server(&mut self, segment: Segment, sum: &mut Reuses) {
+        if segment.syn {
+            if std::mem::take(&mut self.waiting) {
+                sum.accepted += 1;
+            }
+            self.time_wait = None;
+            if std::mem::take(&mut self.refused) {
+                let how =
+                    if self.reset { &mut sum.connected_after_reset } else { &mut sum.connected_by_retry };
+                *how += 1;
+            }
+            self.reset = false;
+        } else if segment.fin {
+            self.server_closed = true;
+        } else if std::mem::take(&mut self.waiting) {
+            self.refused = true;
+            if segment.rst {
+                sum.refused_by_reset += 1;
+                self.time_wait = None;
+            } else {
+                sum.refused_by_ack += 1;
+            }
+        }
+    }
+
+    fn unanswered(&mut self, sum: &mut Reuses) {
+        if std::mem::take(&mut self.waiting) {
+            self.refused = true;
+            sum.unanswered += 1;
+        }
+    }
+
+    fn end(&mut self, sum: &mut Reuses) {
+        self.unanswered(sum);
+        if self.refused {
+            sum.gave_up += 1;
+        }
     }
 }
 

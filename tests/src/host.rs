@@ -3,7 +3,8 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    process::{Command, Output},
+    io::Write as _,
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
@@ -71,6 +72,18 @@ impl Host {
         let mut words = line.split_whitespace();
         let program = words.next().expect("a command");
         self.run(program, words)
+    }
+
+    /// Runs a command on this host that reads `input`; panics when it fails.
+    pub fn feed(&self, program: &str, args: &[&str], input: &str) {
+        let mut command = self.command(program);
+        command.args(args).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("nsenter runs (util-linux)");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        stdin.write_all(input.as_bytes()).expect("the command reads its input");
+        drop(stdin);
+        let output = child.wait_with_output().expect("it can be waited for");
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Sets a kernel setting of this host.

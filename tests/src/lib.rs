@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod capture;
 pub mod host;
+pub mod nat;
 pub mod topology;
 pub mod traffic;
 pub mod truth;

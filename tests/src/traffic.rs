@@ -47,6 +47,32 @@ impl Traffic {
         Self::start(host, "flood", to, port, count, &[&from.to_string()])
     }
 
+    /// Starts a server that closes every connection first, for a limited time.
+    #[must_use]
+    pub fn hang_up(host: &Host, address: IpAddr, port: u16, seconds: usize) -> Self {
+        Self::start(host, "hangup", address, port, seconds, &[]).listening()
+    }
+
+    /// Starts a client that makes `rate` connections a second for a time, each until the server closes it.
+    #[must_use]
+    pub fn pace(host: &Host, to: IpAddr, port: u16, seconds: usize, rate: f64) -> Self {
+        Self::start(host, "pace", to, port, seconds, &[&rate.to_string()])
+    }
+
+    /// Waits until a paced client has ended; returns how many connections came about, and how many failed.
+    pub fn paced(&mut self) -> (u64, u64) {
+        loop {
+            match self.line().as_str() {
+                "done" => break,
+                "" => panic!("the client ended before it was done"),
+                _ => {}
+            }
+        }
+        let line = self.line();
+        let (connected, failed) = line.split_once(' ').expect("two numbers");
+        (connected.parse().expect("a number"), failed.parse().expect("a number"))
+    }
+
     fn start(host: &Host, role: &str, address: IpAddr, port: u16, count: usize, rest: &[&str]) -> Self {
         let mut command = host.command(program("traffic"));
         command.args([role, &SocketAddr::new(address, port).to_string(), &count.to_string()]).args(rest);

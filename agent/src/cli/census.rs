@@ -64,7 +64,7 @@ fn take(wanted: CensusMode) -> anyhow::Result<(Source, Census)> {
 }
 
 fn with_probe(wanted: CensusMode, limits: &Limits) -> anyhow::Result<(Source, Census)> {
-    let mut probe = Probe::load(&Capability::detect()?, limits)?;
+    let mut probe = Probe::load(&Capability::detect()?, limits, false)?;
     let (source, _) = Source::choose(wanted, &mut probe)?;
     let census = source.take(&mut probe, host::ephemeral_ports())?;
     Ok((source, census))

@@ -45,7 +45,7 @@ fn describe(out: &mut impl io::Write, capability: &Capability) -> io::Result<()>
 }
 
 fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings) -> anyhow::Result<bool> {
-    let mut probe = Probe::load(capability, &settings.limits)?;
+    let mut probe = Probe::load(capability, &settings.limits, settings.syn_watch)?;
     let (source, why) = Source::choose(settings.census, &mut probe)?;
     probe.mark_ports(census::listening_ports()?, LISTENING)?;
     let attached = probe.attach(settings.hooks);
@@ -66,12 +66,11 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
         writeln!(out, "{:<22} iter: {why}", "")?;
     }
     writeln!(out)?;
-    Ok(why.is_none() && probe.hooks().iter().all(|report| report.mode.is_some() && report.refused.is_empty()))
+    Ok(why.is_none() && probe.hooks().iter().all(HookReport::is_whole))
 }
 
 fn hook(out: &mut impl io::Write, report: &HookReport) -> io::Result<()> {
-    let mode = report.mode.map_or("unavailable", tcpwarden::probe::Mode::name);
-    writeln!(out, "{:<22} {mode:<12} {}", report.hook.name, report.hook.tells)?;
+    writeln!(out, "{:<22} {:<12} {}", report.hook.name, report.mode(), report.hook.tells)?;
     for (mode, reason) in &report.refused {
         writeln!(out, "{:<22} {}: {reason}", "", mode.name())?;
     }

@@ -7,7 +7,7 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tcpwarden::{
-    config::{CensusMode, HookMode},
+    config::{CensusMode, HookMode, TELEMETRY_PATH_RULE, is_telemetry_path},
     daemon::{self, Overrides},
 };
 
@@ -109,11 +109,7 @@ enum CensusChoice {
 }
 
 fn telemetry_path(text: &str) -> Result<String, String> {
-    if text.len() > 1 && text.starts_with('/') && !["/healthz", "/readyz"].contains(&text) {
-        Ok(text.to_owned())
-    } else {
-        Err("must begin with / and be neither /, /healthz nor /readyz; for example /metrics".to_owned())
-    }
+    if is_telemetry_path(text) { Ok(text.to_owned()) } else { Err(TELEMETRY_PATH_RULE.to_owned()) }
 }
 
 impl Hooks {

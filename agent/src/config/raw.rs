@@ -50,6 +50,8 @@ impl Default for Web {
 pub struct Probe {
     /// How the events are hooked.
     pub hooks: HookMode,
+    /// Count every SYN that reaches a listener, at a cost for every packet received.
+    pub syn_watch: bool,
 }
 
 /// `[census]`
@@ -91,6 +93,14 @@ pub struct Limits {
     pub connections: u32,
     /// Closed 4-tuples remembered to recognise a reuse.
     pub closed_tuples: u32,
+    /// Peers whose source ports are recorded.
+    pub tracked_peers: u32,
+    /// 4-tuples whose refused SYNs are followed.
+    pub refusals: u32,
+    /// SYNs remembered to recognise a repeated one, while the SYN watch is on.
+    pub syns: u32,
+    /// Refused reuses kept for the record.
+    pub events: usize,
     /// Accounts with series of their own.
     pub exported_peers: usize,
     /// How long an account without sockets and events is kept.
@@ -105,6 +115,10 @@ impl Default for Limits {
             half_open_peers: 4_096,
             connections: 131_072,
             closed_tuples: 524_288,
+            tracked_peers: 256,
+            refusals: 8_192,
+            syns: 65_536,
+            events: 1_000,
             exported_peers: 100,
             forget_after: Duration::from_mins(10),
         }
@@ -119,4 +133,6 @@ pub struct Peer {
     pub name: String,
     /// Networks (or single addresses) that belong to the group.
     pub cidrs: Vec<String>,
+    /// The source ports that each address of the group draws from, such as `2048-16383` or `1024-9999, 20000-29999`.
+    pub port_pool: Option<String>,
 }

@@ -48,6 +48,8 @@ pub struct PeerGroup {
     pub name: Arc<str>,
     /// Networks of the group; v4-mapped ones are written as IPv4.
     pub networks: Vec<IpNet>,
+    /// First and last source port of each range its addresses draw from, ascending, apart from each other; `None` is not known.
+    pub port_pool: Option<Vec<(u16, u16)>>,
 }
 
 /// Everything the agent needs to know.
@@ -61,6 +63,8 @@ pub struct Settings {
     pub max_requests: Option<usize>,
     /// How the events are hooked.
     pub hooks: HookMode,
+    /// Whether every SYN that reaches a listener is counted.
+    pub syn_watch: bool,
     /// How the sockets are counted.
     pub census: CensusMode,
     /// Shortest and longest time between two counts.
@@ -71,6 +75,18 @@ pub struct Settings {
     pub limits: raw::Limits,
     /// Named groups of peers.
     pub groups: Vec<PeerGroup>,
+}
+
+/// What [`is_telemetry_path`] asks for.
+pub const TELEMETRY_PATH_RULE: &str = "must begin with / and be none of /, /healthz, /readyz and /api/..., which are taken; for example /metrics";
+
+/// Whether the metrics can be served at a path.
+#[must_use]
+pub fn is_telemetry_path(path: &str) -> bool {
+    path.len() > 1
+        && path.starts_with('/')
+        && !matches!(path, "/healthz" | "/readyz")
+        && !path.starts_with("/api/")
 }
 
 /// A configuration that cannot be used. Each message names the place, the value and the remedy in one line.
@@ -117,6 +133,7 @@ impl Default for Settings {
             telemetry_path,
             max_requests: (max_requests > 0).then_some(max_requests),
             hooks: HookMode::default(),
+            syn_watch: false,
             census: census.source,
             census_interval: (census.min_interval, census.max_interval),
             cpu_budget: census.cpu_budget,
@@ -146,16 +163,10 @@ impl Settings {
         let raw::File { web, probe, census, limits: raw_limits, peer } = file;
 
         check.that(
-            web.telemetry_path.starts_with('/') && web.telemetry_path.len() > 1,
+            is_telemetry_path(&web.telemetry_path),
             "web.telemetry_path",
             &web.telemetry_path,
-            "must begin with / and name a path, such as /metrics",
-        )?;
-        check.that(
-            !matches!(web.telemetry_path.as_str(), "/healthz" | "/readyz"),
-            "web.telemetry_path",
-            &web.telemetry_path,
-            "is taken by the agent's own state; use another, such as /metrics",
+            TELEMETRY_PATH_RULE,
         )?;
         check.that(
             census.cpu_budget > 0.0 && census.cpu_budget <= 1.0,
@@ -174,6 +185,9 @@ impl Settings {
             ("limits.half_open_peers", raw_limits.half_open_peers),
             ("limits.connections", raw_limits.connections),
             ("limits.closed_tuples", raw_limits.closed_tuples),
+            ("limits.tracked_peers", raw_limits.tracked_peers),
+            ("limits.refusals", raw_limits.refusals),
+            ("limits.syns", raw_limits.syns),
         ] {
             check.that(
                 (64..=16_777_216).contains(&value),
@@ -187,6 +201,7 @@ impl Settings {
             telemetry_path: web.telemetry_path,
             max_requests: (web.max_requests > 0).then_some(web.max_requests),
             hooks: probe.hooks,
+            syn_watch: probe.syn_watch,
             census: census.source,
             census_interval: (census.min_interval, census.max_interval),
             cpu_budget: census.cpu_budget,
@@ -239,7 +254,20 @@ fn groups(check: &Check<'_>, peers: &[raw::Peer]) -> Result<Vec<PeerGroup>, Conf
             }
             networks.push(network);
         }
-        groups.push(PeerGroup { name: Arc::from(peer.name.as_str()), networks });
+        let port_pool = match &peer.port_pool {
+            None => None,
+            Some(text) => {
+                let ranges = parse_port_ranges(text);
+                check.that(
+                    ranges.is_some(),
+                    &format!("{key}.port_pool"),
+                    text,
+                    "is no list of port ranges; write it as \"2048-16383\" or \"1024-9999, 20000-29999\"",
+                )?;
+                ranges
+            }
+        };
+        groups.push(PeerGroup { name: Arc::from(peer.name.as_str()), networks, port_pool });
     }
     Ok(groups)
 }
@@ -257,6 +285,21 @@ fn parse_network(text: &str) -> Option<IpNet> {
         return Ipv4Net::new(v4, v6.prefix_len() - 96).ok().map(IpNet::V4);
     }
     Some(network)
+}
+
+/// `2048-16383, 20000`: at least one range, each from low to high, none reaching into another. Returned ascending.
+fn parse_port_ranges(text: &str) -> Option<Vec<(u16, u16)>> {
+    let mut ranges = text
+        .split(',')
+        .map(|range| {
+            let (low, high) = range.split_once('-').unwrap_or((range, range));
+            let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+            (0 < low && low <= high).then_some((low, high))
+        })
+        .collect::<Option<Vec<(u16, u16)>>>()?;
+    ranges.sort_unstable();
+    let apart = ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
+    apart.then_some(ranges)
 }
 
 struct Check<'a> {

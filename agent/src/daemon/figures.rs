@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use probe_ebpf::tally::{TALLIES, Tally};
 
+use super::pools::SourcePorts;
 use crate::{
     census::{self, SocketCounts, Source},
     host,
@@ -11,7 +12,7 @@ use crate::{
         Accounts, CensusFigures, HostFigures, LostFigures, Overhead, ProbeFigures, QueueFigures, RunFigures,
         SelfFigures, Tells,
     },
-    probe::{HOOKS, HookReport, Mode, Probe},
+    probe::{HOOKS, HookReport, Probe},
 };
 
 /// What is kept of the last census until the next.
@@ -36,12 +37,14 @@ impl Census {
 
 /// Which figures the attached hooks give.
 pub(super) fn tells(hooks: &[HookReport]) -> Tells {
-    let attached = |runs: Tally| hooks.iter().any(|report| report.hook.runs == runs && report.mode.is_some());
+    let attached = |runs: Tally| hooks.iter().any(|report| report.hook.runs == runs && report.way.is_some());
     Tells {
         retransmits: attached(Tally::RunsRetransmit),
         synack_retries: attached(Tally::RunsSynack),
         resets_peer: attached(Tally::RunsReceiveReset),
         resets_local: attached(Tally::RunsSendReset),
+        time_wait: attached(Tally::RunsTimeWait),
+        syn_watch: attached(Tally::RunsSynWatch),
     }
 }
 
@@ -72,6 +75,7 @@ pub(super) struct Agent<'a> {
     pub source: Source,
     pub census: &'a Census,
     pub accounts: &'a Accounts,
+    pub source_ports: &'a SourcePorts,
     pub tallies: &'a [u64; TALLIES as usize],
     /// `None` when the kernel does not let us sample.
     pub overheads: Option<&'a [Overhead; HOOKS.len()]>,
@@ -81,15 +85,26 @@ pub(super) struct Agent<'a> {
 
 /// The agent's figures of itself now.
 pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
-    let Agent { probe, source, census, accounts, tallies, overheads, config_reloaded, started_at } = agent;
+    let Agent {
+        probe,
+        source,
+        census,
+        accounts,
+        source_ports,
+        tallies,
+        overheads,
+        config_reloaded,
+        started_at,
+    } = agent;
     let usage = host::ProcessUsage::read()?;
     let since_epoch = started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(SelfFigures {
         probes: probes(probe, source, tallies, overheads),
-        lost: lost(tallies),
+        lost: lost(tallies, source_ports),
         census: census.figures,
         peers: accounts.len(),
         peers_evicted: accounts.evicted(),
+        recorded_peers: source_ports.recorded(),
         config_last_reload_successful: config_reloaded,
         cpu_seconds: usage.cpu_seconds,
         resident_bytes: usage.resident_bytes,
@@ -107,13 +122,15 @@ fn probes(
     let stats = probe.program_stats();
     let hooks = probe.hooks().iter().enumerate().map(|(index, report)| {
         let hook = report.hook;
-        let runs = report.mode.map(|_| RunFigures {
+        let runs = report.way.map(|_| RunFigures {
             runs: tallies[hook.runs as usize],
             seconds: overheads.and_then(|overheads| overheads[index].seconds()),
             missed: stats.iter().find(|stats| stats.hook == index).and_then(|stats| stats.missed),
         });
-        let mode = report.mode.map_or("unavailable", Mode::name);
-        ProbeFigures { probe: hook.name, hook: format!("{}:{}", hook.category, hook.name), mode, runs }
+        // What it would be, where it is not attached at all.
+        let way = report.way.unwrap_or(hook.ways[0]);
+        let hook_name = format!("{}:{}", way.category, way.target);
+        ProbeFigures { probe: hook.name, hook: hook_name, mode: report.mode(), runs }
     });
     let hook = match source {
         Source::Iter => "iter/tcp",
@@ -123,12 +140,17 @@ fn probes(
     hooks.chain([census]).collect()
 }
 
-fn lost(tallies: &[u64; TALLIES as usize]) -> Vec<LostFigures> {
+fn lost(tallies: &[u64; TALLIES as usize], source_ports: &SourcePorts) -> Vec<LostFigures> {
     let lost = |map, kind: Tally| LostFigures { map, events: tallies[kind as usize] };
     vec![
         lost("peers", Tally::LostPeers),
         lost("half_open_peers", Tally::LostHalfOpen),
         lost("connections", Tally::LostConnections),
         lost("closed_tuples", Tally::LostClosed),
+        lost("syns", Tally::LostSyns),
+        lost("refusals", Tally::LostRefusals),
+        lost("evidence", Tally::LostEvidence),
+        LostFigures { map: "source_ports", events: source_ports.unrecorded() },
+        LostFigures { map: "events", events: source_ports.dropped() },
     ]
 }

@@ -14,12 +14,15 @@ use probe_ebpf::port::LISTENING;
 use std::os::fd::OwnedFd;
 use tokio::sync::watch;
 
-use super::figures::{self, Census as LastCensus};
+use super::{
+    figures::{self, Census as LastCensus},
+    pools::SourcePorts,
+};
 use crate::{
     census::{self, Source},
     config::Settings,
     host,
-    model::{Accounts, Groups, Overhead, Retention, Snapshot, next_interval},
+    model::{Accounts, Groups, Overhead, Retention, Snapshot, next_interval, pool::Ranges},
     probe::{HOOKS, Probe, capability::Capability},
     serve::Latest,
 };
@@ -41,6 +44,7 @@ pub(super) struct Poll {
     probe: Probe,
     source: Source,
     accounts: Accounts,
+    source_ports: SourcePorts,
     overheads: [Overhead; HOOKS.len()],
     /// `Some` while the kernel's run statistics are on; `Err` once it refused.
     sampling: Result<Option<OwnedFd>, ()>,
@@ -60,7 +64,7 @@ impl Poll {
     /// and the first census adopts the connections that are older than the agent.
     pub fn start(settings: &Settings, publish: watch::Sender<Latest>) -> anyhow::Result<Self> {
         let capability = Capability::detect().context("cannot tell what this kernel can do (/proc)")?;
-        let mut probe = Probe::load(&capability, &settings.limits)?;
+        let mut probe = Probe::load(&capability, &settings.limits, settings.syn_watch)?;
         let (source, why) = Source::choose(settings.census, &mut probe)?;
         if let Some(why) = why {
             log::warn!("counting sockets over netlink: {why}");
@@ -69,13 +73,14 @@ impl Poll {
         probe.attach(settings.hooks)?;
         probe.finish_loading();
         for report in probe.hooks() {
-            match report.mode {
+            match report.way {
+                None if report.off => {}
                 None => log::warn!("{} is not available: {}", report.hook.name, report.reasons()),
-                Some(mode) if report.refused.is_empty() => {
-                    log::debug!("{}: {}", report.hook.name, mode.name());
+                Some(_) if report.refused.is_empty() => {
+                    log::debug!("{}: {}", report.hook.name, report.mode());
                 }
-                Some(mode) => {
-                    log::warn!("{} is attached as {}: {}", report.hook.name, mode.name(), report.reasons());
+                Some(_) => {
+                    log::warn!("{} is attached as {}: {}", report.hook.name, report.mode(), report.reasons());
                 }
             }
         }
@@ -84,6 +89,7 @@ impl Poll {
             probe,
             source,
             accounts: Accounts::new(groups(settings), retention(settings)),
+            source_ports: SourcePorts::new(&settings.limits),
             overheads: Default::default(),
             sampling: Ok(None),
             census: LastCensus::default(),
@@ -129,12 +135,17 @@ impl Poll {
         if Instant::now() >= self.census_due {
             self.take_census(now)?;
         }
-        let Self { probe, accounts, .. } = self;
-        probe.for_each_account(|key, account| accounts.read(now, key, &account.counters))?;
+        let Self { probe, accounts, source_ports, .. } = self;
+        probe.for_each_account(|key, account| {
+            accounts.read(now, key, &account.counters);
+            source_ports.read(now, &key, &account.counters);
+        })?;
+        source_ports.poll(now, probe, accounts)?;
         accounts.rank(now);
         for (key, seen) in accounts.idle(now) {
             if probe.remove_idle_account(&key, &seen)? {
                 accounts.forget(&key);
+                source_ports.forget(&key, probe)?;
             }
         }
         probe.flush_log();
@@ -151,6 +162,7 @@ impl Poll {
         let interval = next_interval(census.cost, self.cpu_budget, self.interval_range);
         self.census_due = Instant::now() + interval;
         self.accounts.settle(now, &census.rows);
+        self.source_ports.settle(now, &census.rows);
         self.census = LastCensus::new(&census, kernel, interval);
         Ok(())
     }
@@ -177,8 +189,12 @@ impl Poll {
             let runs = tallies[HOOKS[stats.hook].runs as usize];
             self.overheads[stats.hook].update(runs, (stats.runs, stats.run_time_ns));
         }
+        let mut accounts = self.accounts.export();
+        self.source_ports.complete(&mut accounts);
         Ok(Snapshot {
-            accounts: self.accounts.export(),
+            accounts,
+            findings: self.source_ports.findings(),
+            refused_reuses: self.source_ports.refused_reuses(),
             tells: figures::tells(self.probe.hooks()),
             host: figures::host(&self.census)?,
             itself: figures::itself(figures::Agent {
@@ -186,6 +202,7 @@ impl Poll {
                 source: self.source,
                 census: &self.census,
                 accounts: &self.accounts,
+                source_ports: &self.source_ports,
                 tallies: &tallies,
                 overheads: self.sampling.is_ok().then_some(&self.overheads),
                 config_reloaded: self.config_reloaded,
@@ -200,7 +217,11 @@ fn groups(settings: &Settings) -> Groups {
         .groups
         .iter()
         .flat_map(|group| group.networks.iter().map(|&network| (network, Arc::clone(&group.name))));
-    Groups::new(networks)
+    let pools = settings.groups.iter().filter_map(|group| {
+        let ranges = Ranges::whole(group.port_pool.as_ref()?);
+        Some((Arc::clone(&group.name), ranges))
+    });
+    Groups::new(networks, pools)
 }
 
 fn retention(settings: &Settings) -> Retention {

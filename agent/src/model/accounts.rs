@@ -79,11 +79,12 @@ struct Account {
 struct Totals {
     counters: Counters,
     sockets: [u32; STATES],
+    gave_up: u64,
 }
 
 impl Totals {
     fn none() -> Self {
-        Self { counters: Counters::zeroed(), sockets: [0; STATES] }
+        Self { counters: Counters::zeroed(), sockets: [0; STATES], gave_up: 0 }
     }
 
     fn add_sockets(&mut self, sockets: &[u32; STATES]) {
@@ -144,6 +145,16 @@ impl Accounts {
             }
             None => others[row.account.direction as usize].add_counters(&delta),
         }
+    }
+
+    /// Books connection attempts that a peer gave up, which only the agent notices.
+    pub fn gave_up(&mut self, peer: &PeerKey, attempts: u64) {
+        let id = self.groups.account_of(peer);
+        let totals = match self.by_id.get_mut(&id) {
+            Some(account) if account.shown => &mut account.totals,
+            _ => &mut self.others[id.direction as usize],
+        };
+        totals.gave_up += attempts;
     }
 
     /// Replaces everyone's sockets by those of a census.
@@ -240,6 +251,12 @@ impl Accounts {
         self.retention = retention;
     }
 
+    /// The groups in force.
+    #[must_use]
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     /// How much is kept and shown.
     #[must_use]
     pub fn retention(&self) -> Retention {
@@ -282,10 +299,12 @@ impl Accounts {
             direction: id.direction,
             counters: totals.counters,
             sockets: totals.sockets,
+            gave_up: totals.gave_up,
+            pool: None,
         });
         let rest = Direction::ALL.into_iter().map(|direction| {
-            let Totals { counters, sockets } = others[direction as usize];
-            ExportedAccount { who: None, direction, counters, sockets }
+            let Totals { counters, sockets, gave_up } = others[direction as usize];
+            ExportedAccount { who: None, direction, counters, sockets, gave_up, pool: None }
         });
         own.chain(rest).collect()
     }
@@ -418,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_group_is_one_account_and_always_shown() {
-        let groups = Groups::new([("192.0.2.0/28".parse().expect("a network"), "gateways".into())]);
+        let groups = Groups::new([("192.0.2.0/28".parse().expect("a network"), "gateways".into())], []);
         let mut accounts = Accounts::new(groups, Retention { exported: 0, ..RETENTION });
         for host in [1, 2, 200] {
             accounts.read(at(1), key(host), &connections(10));
@@ -459,7 +478,7 @@ mod tests {
     fn regrouping_moves_rows_without_counting_anything_twice() {
         let mut accounts = Accounts::new(Groups::default(), RETENTION);
         accounts.read(at(1), key(1), &connections(10));
-        let groups = Groups::new([("192.0.2.1/32".parse().expect("a network"), "gateway".into())]);
+        let groups = Groups::new([("192.0.2.1/32".parse().expect("a network"), "gateway".into())], []);
         accounts.reconfigure(groups, RETENTION);
         accounts.read(at(2), key(1), &connections(13));
         assert_eq!(shown(&accounts), [("gateway".to_owned(), 3), ("other".to_owned(), 0)]);

@@ -2,9 +2,12 @@
 
 mod accounts;
 mod export;
+pub mod findings;
 mod overhead;
 mod pacing;
 mod peer;
+pub mod pool;
+pub mod refusals;
 mod snapshot;
 mod states;
 

@@ -1,9 +1,11 @@
 //! Peers: an address, or the configured group it falls in.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use probe_ebpf::account::{INBOUND, PeerKey};
+
+use super::pool::Ranges;
 
 /// Who called whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,14 +67,27 @@ pub struct AccountId {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
     networks: Vec<(IpNet, Arc<str>)>,
+    pools: HashMap<Arc<str>, Ranges>,
 }
 
 impl Groups {
-    /// Takes `(network, name)` pairs in any order.
-    pub fn new(networks: impl IntoIterator<Item = (IpNet, Arc<str>)>) -> Self {
+    /// Takes `(network, name)` pairs in any order, and the pools of source ports that each address of a group draws from.
+    pub fn new(
+        networks: impl IntoIterator<Item = (IpNet, Arc<str>)>,
+        pools: impl IntoIterator<Item = (Arc<str>, Ranges)>,
+    ) -> Self {
         let mut networks: Vec<_> = networks.into_iter().collect();
         networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
-        Self { networks }
+        Self { networks, pools: pools.into_iter().collect() }
+    }
+
+    /// The configured pool of source ports of an inbound peer.
+    #[must_use]
+    pub fn pool_of(&self, key: &PeerKey) -> Option<&Ranges> {
+        match self.account_of(key) {
+            AccountId { peer: Peer::Group(name), direction: Direction::Inbound, .. } => self.pools.get(&name),
+            _ => None,
+        }
     }
 
     /// The account that a kernel key belongs to.
@@ -92,11 +107,14 @@ mod tests {
 
     fn groups() -> Groups {
         let network = |text: &str| text.parse::<IpNet>().expect("a network");
-        Groups::new([
-            (network("10.0.0.0/8"), Arc::from("office")),
-            (network("10.1.0.0/16"), Arc::from("lab")),
-            (network("2001:db8::/32"), Arc::from("six")),
-        ])
+        Groups::new(
+            [
+                (network("10.0.0.0/8"), Arc::from("office")),
+                (network("10.1.0.0/16"), Arc::from("lab")),
+                (network("2001:db8::/32"), Arc::from("six")),
+            ],
+            [],
+        )
     }
 
     fn peer_of(addr: &str) -> String {

@@ -1,10 +1,15 @@
 //! The figures at one moment, as the ways out show them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use probe_ebpf::{account::Counters, sweep::STATES};
 
-use super::peer::{Direction, Peer};
+use super::{
+    findings::Finding,
+    peer::{Direction, Peer},
+    pool::PoolFigures,
+    refusals::RefusedReuse,
+};
 
 /// Everything there is to show.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +18,10 @@ pub struct Snapshot {
     pub accounts: Vec<ExportedAccount>,
     /// What the attached hooks can tell.
     pub tells: Tells,
+    /// What there is to say.
+    pub findings: Vec<Finding>,
+    /// The last refused reuses, the oldest first.
+    pub refused_reuses: Arc<[RefusedReuse]>,
     /// The host.
     pub host: HostFigures,
     /// The agent.
@@ -30,11 +39,15 @@ pub struct ExportedAccount {
     pub counters: Counters,
     /// Sockets by state as of the last census.
     pub sockets: [u32; STATES],
+    /// Connection attempts that TIME_WAIT refused and the client gave up.
+    pub gave_up: u64,
+    /// The pool of source ports it draws from, if they are recorded; a group's is that of its fullest address.
+    pub pool: Option<PoolFigures>,
 }
 
 /// Which figures this kernel lets us know; what it does not is left out, not shown as 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not a state")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub struct Tells {
     /// `tcp_retransmit_skb` is attached.
     pub retransmits: bool,
@@ -44,6 +57,10 @@ pub struct Tells {
     pub resets_peer: bool,
     /// `tcp_send_reset` is attached.
     pub resets_local: bool,
+    /// Segments that meet a mini-socket are seen.
+    pub time_wait: bool,
+    /// The SYN watch is attached.
+    pub syn_watch: bool,
 }
 
 /// The host's own figures.
@@ -93,6 +110,8 @@ pub struct SelfFigures {
     pub peers: usize,
     /// Accounts forgotten because they were idle.
     pub peers_evicted: u64,
+    /// Peers whose source ports are recorded.
+    pub recorded_peers: usize,
     /// Whether the configuration in force is the one last given.
     pub config_last_reload_successful: bool,
     /// User and system time of the agent.

@@ -30,6 +30,10 @@ pub struct Capability {
     pub missing_rights: Vec<&'static str>,
     /// Whether classic tracepoints may be opened (`CAP_SYS_ADMIN`, or `CAP_PERFMON` at a low paranoia level).
     pub perf_events: bool,
+    /// Where the root of the unified cgroup hierarchy is mounted.
+    pub cgroup: Option<PathBuf>,
+    /// `net.ipv4.tcp_rfc1337`: a RST leaves TIME_WAIT alone.
+    pub rfc1337: bool,
 }
 
 impl Capability {
@@ -58,6 +62,8 @@ impl Capability {
             tracefs: tracefs(),
             missing_rights,
             perf_events: admin || (has(CAP_PERFMON) && paranoid.is_some_and(|level| level <= 2)),
+            cgroup: cgroup(),
+            rfc1337: read_trimmed("/proc/sys/net/ipv4/tcp_rfc1337").is_some_and(|value| value != "0"),
         })
     }
 }
@@ -74,6 +80,12 @@ fn tracefs() -> Option<PathBuf> {
         .into_iter()
         .map(PathBuf::from)
         .find(|path| path.join("events").is_dir())
+}
+
+/// The mounted cgroup2 file system: the hierarchy that sees the packets of all sockets.
+fn cgroup() -> Option<PathBuf> {
+    let mounts = Process::myself().and_then(|me| me.mountinfo()).ok()?;
+    mounts.into_iter().find(|mount| mount.fs_type == "cgroup2").map(|mount| mount.mount_point)
 }
 
 fn read_trimmed(path: &str) -> Option<String> {

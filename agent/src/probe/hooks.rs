@@ -1,8 +1,12 @@
-//! The five hooks, and the ways to attach each.
+//! The hooks, and the ways to attach each.
+
+use std::{fs::File, path::Path};
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, ProgramError, TracePoint},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FExit, ProgramError, TracePoint,
+    },
 };
 use probe_ebpf::tally::Tally;
 
@@ -11,44 +15,111 @@ use crate::config::HookMode;
 /// A place in the kernel that tells us something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// The tracepoint's name, and the stem of the names of its programs.
+    /// What it is called here.
     pub name: &'static str,
-    /// Its category in tracefs.
-    pub category: &'static str,
     /// Where the kernel side counts its runs.
     pub runs: Tally,
     /// What is not known without it.
     pub tells: &'static str,
+    /// The ways to attach it, best first.
+    pub ways: &'static [Way],
+}
+
+/// One way to attach a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// By which mechanism.
+    pub mode: Mode,
+    /// The tracepoint's category in tracefs, or what takes its place.
+    pub category: &'static str,
+    /// The tracepoint or function, and the stem of the program's name.
+    pub target: &'static str,
+}
+
+impl Way {
+    const fn new(mode: Mode, category: &'static str, target: &'static str) -> Self {
+        Self { mode, category, target }
+    }
+
+    /// Name of the program that serves it.
+    #[must_use]
+    pub fn program(self) -> String {
+        let Self { mode, target, .. } = self;
+        match mode {
+            Mode::Btf => format!("{target}_btf"),
+            Mode::Tracepoint => format!("{target}_tp"),
+            Mode::Fexit => format!("{target}_fexit"),
+            Mode::Cgroup => target.to_owned(),
+        }
+    }
 }
 
 /// All of them. The first is the one the agent cannot do without.
-pub const HOOKS: [Hook; 5] = [
+pub const HOOKS: [Hook; 7] = [
     Hook {
         name: "inet_sock_set_state",
-        category: "sock",
         runs: Tally::RunsState,
         tells: "connections, closes, lifetimes, reuse",
+        ways: &[
+            Way::new(Mode::Btf, "sock", "inet_sock_set_state"),
+            Way::new(Mode::Tracepoint, "sock", "inet_sock_set_state"),
+        ],
     },
     Hook {
         name: "tcp_retransmit_skb",
-        category: "tcp",
         runs: Tally::RunsRetransmit,
         tells: "outbound SYN retries, retransmits",
+        ways: &[
+            Way::new(Mode::Btf, "tcp", "tcp_retransmit_skb"),
+            Way::new(Mode::Tracepoint, "tcp", "tcp_retransmit_skb"),
+        ],
     },
     Hook {
         name: "tcp_retransmit_synack",
-        category: "tcp",
         runs: Tally::RunsSynack,
         tells: "inbound SYN retries, SYN-ACK retries",
+        ways: &[
+            Way::new(Mode::Btf, "tcp", "tcp_retransmit_synack"),
+            Way::new(Mode::Tracepoint, "tcp", "tcp_retransmit_synack"),
+        ],
     },
     Hook {
         name: "tcp_receive_reset",
-        category: "tcp",
         runs: Tally::RunsReceiveReset,
         tells: "resets by the peer",
+        ways: &[
+            Way::new(Mode::Btf, "tcp", "tcp_receive_reset"),
+            Way::new(Mode::Tracepoint, "tcp", "tcp_receive_reset"),
+        ],
     },
-    Hook { name: "tcp_send_reset", category: "tcp", runs: Tally::RunsSendReset, tells: "resets by us" },
+    Hook {
+        name: "tcp_send_reset",
+        runs: Tally::RunsSendReset,
+        tells: "resets by us",
+        ways: &[
+            Way::new(Mode::Btf, "tcp", "tcp_send_reset"),
+            Way::new(Mode::Tracepoint, "tcp", "tcp_send_reset"),
+        ],
+    },
+    Hook {
+        name: "time_wait",
+        runs: Tally::RunsTimeWait,
+        tells: "SYNs that meet TIME_WAIT, inbound SYN retries into it",
+        ways: &[
+            Way::new(Mode::Btf, "skb", "kfree_skb"),
+            Way::new(Mode::Fexit, "net", "tcp_timewait_state_process"),
+        ],
+    },
+    Hook {
+        name: "syn_watch",
+        runs: Tally::RunsSynWatch,
+        tells: "every SYN received, and every one repeated",
+        ways: &[Way::new(Mode::Cgroup, "cgroup_skb", "syn_watch")],
+    },
 ];
+
+/// The hook that is attached only when asked for.
+const SYN_WATCH: Tally = Tally::RunsSynWatch;
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +128,10 @@ pub enum Mode {
     Btf,
     /// Classic tracepoint, through perf.
     Tracepoint,
+    /// Return of a kernel function.
+    Fexit,
+    /// Filter of everything a cgroup's sockets receive.
+    Cgroup,
 }
 
 impl Mode {
@@ -66,15 +141,17 @@ impl Mode {
         match self {
             Self::Btf => "btf",
             Self::Tracepoint => "tracepoint",
+            Self::Fexit => "fexit",
+            Self::Cgroup => "cgroup",
         }
     }
 
-    /// Name of the program that serves `hook` in this mode.
-    #[must_use]
-    pub fn program(self, hook: Hook) -> String {
+    /// Whether the operator allows it.
+    fn is_wanted(self, wanted: HookMode) -> bool {
         match self {
-            Self::Btf => format!("{}_btf", hook.name),
-            Self::Tracepoint => format!("{}_tp", hook.name),
+            Self::Btf | Self::Fexit => wanted != HookMode::Tracepoint,
+            Self::Tracepoint => wanted != HookMode::Btf,
+            Self::Cgroup => true,
         }
     }
 }
@@ -85,12 +162,30 @@ pub struct HookReport {
     /// The hook.
     pub hook: Hook,
     /// How it is attached; `None` is not at all.
-    pub mode: Option<Mode>,
+    pub way: Option<Way>,
     /// Each way that failed, with the reason.
     pub refused: Vec<(Mode, String)>,
+    /// Nobody asked for it.
+    pub off: bool,
 }
 
 impl HookReport {
+    /// How it is attached, as it is written in metrics and on the command line.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        match self.way {
+            Some(way) => way.mode.name(),
+            None if self.off => "off",
+            None => "unavailable",
+        }
+    }
+
+    /// Whether it is as good as it can be.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.off || (self.way.is_some() && self.refused.is_empty())
+    }
+
     /// The reasons in one line.
     #[must_use]
     pub fn reasons(&self) -> String {
@@ -106,55 +201,75 @@ pub(super) struct Obstacles {
     pub tracepoint: Option<String>,
 }
 
-/// Attaches one hook in the best way `wanted` allows.
-pub(super) fn attach(
-    ebpf: &mut Ebpf,
-    btf: Option<&Btf>,
-    hook: Hook,
-    wanted: HookMode,
-    obstacles: &Obstacles,
-) -> HookReport {
-    let modes: &[Mode] = match wanted {
-        HookMode::Auto => &[Mode::Btf, Mode::Tracepoint],
-        HookMode::Btf => &[Mode::Btf],
-        HookMode::Tracepoint => &[Mode::Tracepoint],
-    };
-    let mut report = HookReport { hook, mode: None, refused: Vec::new() };
-    for &mode in modes {
-        let obstacle = match mode {
-            Mode::Btf => &obstacles.btf,
-            Mode::Tracepoint => &obstacles.tracepoint,
+/// What is asked for, and what the ways need.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub wanted: HookMode,
+    pub syn_watch: bool,
+    pub btf: Option<&'a Btf>,
+    pub cgroup: Option<&'a Path>,
+    pub obstacles: &'a Obstacles,
+}
+
+/// Attaches one hook in the best way that is wanted and works.
+pub(super) fn attach(ebpf: &mut Ebpf, hook: Hook, request: Request<'_>) -> HookReport {
+    let off = hook.runs == SYN_WATCH && !request.syn_watch;
+    let mut report = HookReport { hook, way: None, refused: Vec::new(), off };
+    for &way in hook.ways.iter().filter(|_| !off) {
+        let obstacle = match way.mode {
+            _ if !way.mode.is_wanted(request.wanted) => Some("excluded by --hooks or probe.hooks".to_owned()),
+            Mode::Btf | Mode::Fexit => request.obstacles.btf.clone(),
+            Mode::Tracepoint => request.obstacles.tracepoint.clone(),
+            Mode::Cgroup if request.cgroup.is_none() => {
+                Some("the unified cgroup hierarchy (cgroup2) is not mounted".to_owned())
+            }
+            Mode::Cgroup => None,
         };
         let outcome = match obstacle {
-            Some(reason) => Err(reason.clone()),
-            None => attach_as(ebpf, btf, hook, mode).map_err(|error| one_line(&error)),
+            Some(reason) => Err(reason),
+            None => attach_as(ebpf, way, request).map_err(|error| one_line(&error)),
         };
         match outcome {
             Ok(()) => {
-                report.mode = Some(mode);
+                report.way = Some(way);
                 break;
             }
-            Err(reason) => report.refused.push((mode, reason)),
+            Err(reason) => report.refused.push((way.mode, reason)),
         }
+    }
+    // What the operator excluded is no news when another way works.
+    if report.way.is_some() {
+        report.refused.retain(|(mode, _)| mode.is_wanted(request.wanted));
     }
     report
 }
 
-fn attach_as(ebpf: &mut Ebpf, btf: Option<&Btf>, hook: Hook, mode: Mode) -> Result<(), ProgramError> {
-    let name = mode.program(hook);
-    let program = ebpf.program_mut(&name).ok_or(ProgramError::NotLoaded)?;
-    match (mode, btf) {
-        (Mode::Btf, Some(btf)) => {
+fn attach_as(ebpf: &mut Ebpf, way: Way, request: Request<'_>) -> Result<(), ProgramError> {
+    let program = ebpf.program_mut(&way.program()).ok_or(ProgramError::NotLoaded)?;
+    match (way.mode, request.btf, request.cgroup) {
+        (Mode::Btf, Some(btf), _) => {
             let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(hook.name, btf)?;
+            program.load(way.target, btf)?;
             program.attach()?;
         }
-        (Mode::Btf, None) => return Err(ProgramError::NotLoaded),
-        (Mode::Tracepoint, _) => {
+        (Mode::Fexit, Some(btf), _) => {
+            let program: &mut FExit = program.try_into()?;
+            program.load(way.target, btf)?;
+            program.attach()?;
+        }
+        (Mode::Tracepoint, ..) => {
             let program: &mut TracePoint = program.try_into()?;
             program.load()?;
-            program.attach(hook.category, hook.name)?;
+            program.attach(way.category, way.target)?;
         }
+        (Mode::Cgroup, _, Some(cgroup)) => {
+            let program: &mut CgroupSkb = program.try_into()?;
+            program.load()?;
+            let cgroup = File::open(cgroup)?;
+            // A link stands beside those of others by itself; the kernel wants no flag that says so.
+            program.attach(cgroup, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
+        }
+        _ => return Err(ProgramError::NotLoaded),
     }
     Ok(())
 }

@@ -3,33 +3,37 @@
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod,
-    maps::{Array, Map, MapData, PerCpuArray},
+    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
     programs::{Iter, ProgramError},
 };
 use aya_log::EbpfLogger;
+use bytemuck::Zeroable;
 use probe_ebpf::{
     account::{Account, AccountKey, Counters, INBOUND, OUTBOUND, PeerKey},
-    closed::WAYS,
+    connection::FourTuple,
     fields::FIELDS,
     port::Port,
+    refusal::Refusal,
+    source_ports::PortSet,
     sweep::{PORTS_ONLY, STATES, Sweep},
     tally::TALLIES,
+    tuple_memory::WAYS,
 };
 use thiserror::Error;
 
 use super::{
-    accounts::AccountReader,
     capability::{Capability, KERNEL_BTF, own_netns},
     format::Records,
-    hooks::{self, HOOKS, HookReport, Mode, Obstacles},
+    hooks::{self, HOOKS, HookReport, Mode, Obstacles, Request},
     offsets::Offsets,
     stats::{self, ProgramStats},
+    table::Table,
 };
 use crate::config::{HookMode, Limits};
 
@@ -81,14 +85,20 @@ pub struct Probe {
     btf: Option<Btf>,
     obstacles: Obstacles,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    accounts: AccountReader,
-    half_open: AccountReader,
+    accounts: Table<PeerKey, Account>,
+    half_open: Table<PeerKey, Account>,
+    pub(super) source_ports: Table<PeerKey, PortSet>,
+    pub(super) refusals: Table<FourTuple, Refusal>,
+    pub(super) evidence: RingBuf<MapData>,
+    syn_watch: bool,
+    cgroup: Option<PathBuf>,
     hooks: Vec<HookReport>,
 }
 
 impl Probe {
-    /// Creates the maps and fills in the constants. Nothing is attached yet.
-    pub fn load(capability: &Capability, limits: &Limits) -> Result<Self, ProbeError> {
+    /// Creates the maps and fills in the constants. Nothing is attached yet. `syn_watch` is whether [`Self::attach`] is to attach
+    /// the SYN watch, too.
+    pub fn load(capability: &Capability, limits: &Limits, syn_watch: bool) -> Result<Self, ProbeError> {
         if !capability.missing_rights.is_empty() {
             return Err(ProbeError::MissingRights(capability.missing_rights.clone()));
         }
@@ -106,31 +116,43 @@ impl Probe {
             Some(_) => None,
         };
         let netns = own_netns().context("cannot tell our network namespace (/proc/self/ns/net)")?;
-        let mut ebpf = Self::create(&offsets, &records, netns, limits, btf.as_ref())
-            .context("cannot create the eBPF maps")?;
+        let settings =
+            Constants { offsets: &offsets, records: &records, netns, rfc1337: capability.rfc1337, syn_watch };
+        let mut ebpf = Self::create(settings, limits, btf.as_ref()).context("cannot create the eBPF maps")?;
 
         // Without CAP_SYS_ADMIN the logger may not look its own programs up; then the kernel side stays silent.
         let logger = EbpfLogger::init(&mut ebpf)
             .inspect_err(|error| log::debug!("the kernel side's own messages are not read: {error}"))
             .ok();
-        let mut accounts = AccountReader::new(take(&mut ebpf, "PEERS")?)?;
+        let mut accounts = table(&mut ebpf, "PEERS")?;
         for direction in [INBOUND, OUTBOUND] {
-            accounts.create(&PeerKey::overflow(direction)).context("cannot create the overflow accounts")?;
+            accounts
+                .insert(&PeerKey::overflow(direction), &Account::zeroed())
+                .context("cannot create the overflow accounts")?;
         }
-        let half_open = AccountReader::new(take(&mut ebpf, "HALF_OPEN")?)?;
-        let obstacles = Obstacles { btf: no_btf, tracepoint: no_tracepoint };
-        Ok(Self { ebpf, btf, obstacles, logger, accounts, half_open, hooks: Vec::new() })
+        let evidence = take(&mut ebpf, "EVIDENCE")?;
+        Ok(Self {
+            accounts,
+            half_open: table(&mut ebpf, "HALF_OPEN")?,
+            source_ports: table(&mut ebpf, "SOURCE_PORTS")?,
+            refusals: table(&mut ebpf, "REFUSALS")?,
+            evidence: RingBuf::try_from(evidence).context("cannot map the ring of evidence")?,
+            syn_watch,
+            cgroup: capability.cgroup.clone(),
+            obstacles: Obstacles { btf: no_btf, tracepoint: no_tracepoint },
+            hooks: Vec::new(),
+            ebpf,
+            btf,
+            logger,
+        })
     }
 
-    fn create(
-        offsets: &Offsets,
-        records: &Records,
-        netns: u32,
-        limits: &Limits,
-        btf: Option<&Btf>,
-    ) -> Result<Ebpf, EbpfError> {
+    fn create(constants: Constants<'_>, limits: &Limits, btf: Option<&Btf>) -> Result<Ebpf, EbpfError> {
+        let Constants { offsets, records, netns, rfc1337, syn_watch } = constants;
         let has_error = u32::from(offsets.retransmit_has_error);
+        let (rfc1337, watch) = (u32::from(rfc1337), u32::from(syn_watch));
         let closed_sets = limits.closed_tuples.div_ceil(WAYS);
+        let syn_sets = if syn_watch { limits.syns.div_ceil(WAYS) } else { 1 };
         let seed = RandomState::new().build_hasher().finish();
         let mut loader = EbpfLoader::new();
         loader.btf(btf);
@@ -141,6 +163,12 @@ impl Probe {
             .override_global("NETNS", &netns, true)
             .override_global("HASH_SEED", &seed, true)
             .override_global("CLOSED_SETS", &closed_sets, true)
+            .override_global("SYN_SETS", &syn_sets, true)
+            .override_global("SYN_WATCH", &watch, true)
+            .override_global("RFC1337", &rfc1337, true)
+            .override_global("TIME_WAIT_ARGUMENTS", &offsets.time_wait_arguments, true)
+            .override_global("DROP_NOT_SPECIFIED", &offsets.drop_not_specified, true)
+            .override_global("DROP_TW_PAWS", &offsets.drop_tw_paws, true)
             .override_global("RETRANSMIT_HAS_ERROR", &has_error, true)
             .override_global("RECORD_STATE", &records.state, true)
             .override_global("RECORD_RETRANSMIT", &records.retransmit, true)
@@ -152,21 +180,31 @@ impl Probe {
             .map_max_entries("HALF_OPEN", limits.half_open_peers)
             .map_max_entries("CONNECTIONS", limits.connections)
             .map_max_entries("CLOSED", closed_sets)
+            .map_max_entries("SYNS", syn_sets)
+            .map_max_entries("SOURCE_PORTS", limits.tracked_peers)
+            .map_max_entries("REFUSALS", limits.refusals)
             .load(OBJECT)
     }
 
     /// Attaches every hook in the best way `wanted` allows; fails only when the indispensable one fails.
     pub fn attach(&mut self, wanted: HookMode) -> Result<(), ProbeError> {
-        self.hooks = HOOKS
-            .iter()
-            .map(|&hook| hooks::attach(&mut self.ebpf, self.btf.as_ref(), hook, wanted, &self.obstacles))
-            .collect();
-        if self.hooks.iter().any(|report| report.mode == Some(Mode::Tracepoint)) {
+        let Self { ebpf, btf, obstacles, syn_watch, cgroup, .. } = self;
+        let request = Request {
+            wanted,
+            syn_watch: *syn_watch,
+            btf: btf.as_ref(),
+            cgroup: cgroup.as_deref(),
+            obstacles,
+        };
+        self.hooks = HOOKS.iter().map(|&hook| hooks::attach(ebpf, hook, request)).collect();
+        let is_classic = |report: &HookReport| report.way.is_some_and(|way| way.mode == Mode::Tracepoint);
+        if self.hooks.iter().any(is_classic) {
             self.accounts.read_one_by_one();
             self.half_open.read_one_by_one();
+            self.refusals.read_one_by_one();
         }
         match self.hooks.first() {
-            Some(first) if first.mode.is_none() => {
+            Some(first) if first.way.is_none() => {
                 Err(ProbeError::NoHook { hook: first.hook.name, reason: first.reasons() })
             }
             _ => Ok(()),
@@ -241,10 +279,15 @@ impl Probe {
             .context("cannot read the accounts of half-open peers")
     }
 
-    /// Removes an account, unless it moved since its counters were `seen`. Returns whether it is gone.
+    /// Removes an account, unless it moved since its counters were `seen`. Returns whether it is gone. An event between the
+    /// look and the removal, microseconds later, would be lost: the price of not stopping the kernel, paid only by peers idle
+    /// for minutes.
     pub fn remove_idle_account(&mut self, key: &AccountKey, seen: &Counters) -> anyhow::Result<bool> {
         let map = if key.half_open { &mut self.half_open } else { &mut self.accounts };
-        Ok(map.remove_idle(&key.peer, seen)?)
+        match map.get(&key.peer)? {
+            Some(account) if account.counters != *seen => Ok(false),
+            _ => map.remove(&key.peer).map(|()| true).map_err(Into::into),
+        }
     }
 
     /// The kernel side's counters of itself, summed over the CPUs.
@@ -291,6 +334,16 @@ impl Probe {
     }
 }
 
+/// What the programs are told before they are loaded.
+#[derive(Clone, Copy)]
+struct Constants<'a> {
+    offsets: &'a Offsets,
+    records: &'a Records,
+    netns: u32,
+    rfc1337: bool,
+    syn_watch: bool,
+}
+
 /// Layouts of the classic records, or why they cannot be had.
 fn records(tracefs: Option<&Path>, perf_events: bool) -> (Records, Option<String>) {
     let Some(tracefs) = tracefs else {
@@ -309,6 +362,10 @@ fn records(tracefs: Option<&Path>, perf_events: bool) -> (Records, Option<String
 
 fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the map {name} is missing"))
+}
+
+fn table<K: Pod + Zeroable, V: Pod + Zeroable>(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Table<K, V>> {
+    Table::new(take(ebpf, name)?).with_context(|| format!("the map {name} has another layout"))
 }
 
 fn typed_array<'a, V: Pod>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<Array<&'a mut MapData, V>> {

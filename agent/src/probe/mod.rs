@@ -2,15 +2,16 @@
 //!
 //! Nothing is pinned. Dropping [`Probe`], or dying, detaches every program and frees every map.
 
-mod accounts;
 pub mod capability;
 mod format;
 mod hooks;
 mod load;
 mod offsets;
+mod refusals;
+mod source_ports;
 mod stats;
+mod table;
 
-pub use accounts::AccountReader;
-pub use hooks::{HOOKS, Hook, HookReport, Mode};
+pub use hooks::{HOOKS, Hook, HookReport, Mode, Way};
 pub use load::{Probe, ProbeError};
 pub use stats::ProgramStats;

@@ -13,12 +13,24 @@ pub struct Offsets {
     pub fields: Vec<u32>,
     /// Whether `tcp_retransmit_skb` passes `err`.
     pub retransmit_has_error: bool,
+    /// Number of arguments of `tcp_timewait_state_process()`; 0 where the kernel's types do not name it.
+    pub time_wait_arguments: u32,
+    /// `SKB_DROP_REASON_NOT_SPECIFIED`; [`ABSENT`] before 5.17.
+    pub drop_not_specified: u32,
+    /// `SKB_DROP_REASON_TCP_RFC7323_TW_PAWS`; [`ABSENT`] where a timestamp that is too old has no reason of its own.
+    pub drop_tw_paws: u32,
 }
 
 impl Offsets {
     /// Every offset unknown: a kernel without BTF.
     pub fn unknown() -> Self {
-        Self { fields: vec![ABSENT; FIELDS.len()], retransmit_has_error: false }
+        Self {
+            fields: vec![ABSENT; FIELDS.len()],
+            retransmit_has_error: false,
+            time_wait_arguments: 0,
+            drop_not_specified: ABSENT,
+            drop_tw_paws: ABSENT,
+        }
     }
 
     /// Reads the running kernel's types.
@@ -35,7 +47,13 @@ impl Offsets {
                 })
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self { fields, retransmit_has_error: tracepoint_arguments(&btf, "tcp_retransmit_skb")? > 2 })
+        Ok(Self {
+            fields,
+            retransmit_has_error: tracepoint_arguments(&btf, "tcp_retransmit_skb")? > 2,
+            time_wait_arguments: function_arguments(&btf, "tcp_timewait_state_process"),
+            drop_not_specified: drop_reason(&btf, "SKB_DROP_REASON_NOT_SPECIFIED"),
+            drop_tw_paws: drop_reason(&btf, "SKB_DROP_REASON_TCP_RFC7323_TW_PAWS"),
+        })
     }
 }
 
@@ -100,4 +118,31 @@ fn tracepoint_arguments(btf: &Btf, name: &str) -> anyhow::Result<usize> {
         current = btf.resolve_chained_type(next)?;
     }
     Err(anyhow!("{typedef} is no function"))
+}
+
+/// Number of arguments of a function, 0 if there is none of that name.
+fn function_arguments(btf: &Btf, name: &str) -> u32 {
+    let found = btf.resolve_types_by_name(name).unwrap_or_default();
+    let prototype = found.iter().find_map(|found| match found {
+        Type::Func(function) => btf.resolve_chained_type(function).ok(),
+        _ => None,
+    });
+    match prototype {
+        Some(Type::FuncProto(prototype)) => u32::try_from(prototype.parameters.len()).unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+/// A value of `enum skb_drop_reason`, whose numbers differ from kernel to kernel; [`ABSENT`] if there is none of that name.
+fn drop_reason(btf: &Btf, name: &str) -> u32 {
+    let found = btf.resolve_types_by_name("skb_drop_reason").unwrap_or_default();
+    let members = found.into_iter().find_map(|found| match found {
+        Type::Enum(found) => Some(found.members),
+        _ => None,
+    });
+    let member = members
+        .unwrap_or_default()
+        .into_iter()
+        .find(|member| btf.resolve_name(member).is_ok_and(|member_name| member_name == name));
+    member.map_or(ABSENT, |member| member.val())
 }

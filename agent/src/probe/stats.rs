@@ -27,10 +27,12 @@ pub(super) fn of(ebpf: &Ebpf, hooks: &[HookReport]) -> Vec<ProgramStats> {
         .iter()
         .enumerate()
         .filter_map(|(index, report)| {
-            let program = ebpf.program(&report.mode?.program(report.hook))?;
+            let program = ebpf.program(&report.way?.program())?;
             let fd = match program {
                 Program::BtfTracePoint(program) => program.fd(),
                 Program::TracePoint(program) => program.fd(),
+                Program::FExit(program) => program.fd(),
+                Program::CgroupSkb(program) => program.fd(),
                 _ => return None,
             };
             let fd = fd.ok()?.as_fd().as_raw_fd();

@@ -136,6 +136,11 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
         figures.peers_evicted,
     )?;
     page.gauge(
+        "recorded_peers",
+        "Peers, counted per port, whose source ports are recorded (at most limits.tracked_peers).",
+        figures.recorded_peers as u64,
+    )?;
+    page.gauge(
         "config_last_reload_successful",
         "Whether the last configuration that was given is in force.",
         u64::from(figures.config_last_reload_successful),

@@ -1,12 +1,29 @@
 //! The page at `/`.
 
-/// Says what this is and where the rest is.
-pub(super) fn page(telemetry_path: &str) -> String {
+use std::fmt::Write as _;
+
+use crate::model::findings::Finding;
+
+/// Says what is found, and where the rest is.
+pub(super) fn page(telemetry_path: &str, findings: &[Finding]) -> String {
     let version = env!("CARGO_PKG_VERSION");
+    let mut list = String::new();
+    for Finding { kind, text, .. } in findings {
+        let _ = writeln!(list, "<li><b>{}</b>: {}</li>", kind.name(), escape(text));
+    }
+    if list.is_empty() {
+        list.push_str("<li>none</li>\n");
+    }
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tcpwarden</title></head><body>\n\
-         <h1>tcpwarden</h1>\n<p>TCP sockets per peer, version {version}.</p>\n<ul>\n\
+         <h1>tcpwarden</h1>\n<p>TCP sockets per peer, version {version}.</p>\n<h2>Findings</h2>\n<ul>\n{list}</ul>\n<h2>More</h2>\n<ul>\n\
          <li><a href=\"{telemetry_path}\">Metrics</a></li>\n\
+         <li><a href=\"/api/v1/findings\">Findings</a> and <a href=\"/api/v1/events\">refused reuses</a> as JSON</li>\n\
          <li><a href=\"/healthz\">Health</a>, <a href=\"/readyz\">readiness</a></li>\n</ul>\n</body></html>\n"
     )
+}
+
+/// Names of groups come from the configuration and may hold anything.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,5 +1,6 @@
-//! HTTP: the metrics, whether the agent is alive and ready, and a page that says where they are.
+//! HTTP: the metrics, what there is to say, whether the agent is alive and ready, and a page that says where they are.
 
+mod api;
 mod fixed;
 mod landing;
 mod peers;
@@ -58,6 +59,8 @@ pub async fn serve(
     let router = Router::new()
         .route("/", get(landing))
         .route(&path, get(metrics))
+        .route("/api/v1/findings", get(async |state| answer(state, api::findings)))
+        .route("/api/v1/events", get(async |state| answer(state, api::events)))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(shared);
@@ -67,7 +70,17 @@ pub async fn serve(
 }
 
 async fn landing(State(shared): State<Arc<Shared>>) -> Html<String> {
-    Html(landing::page(&shared.telemetry_path))
+    let latest = shared.snapshots.borrow().clone();
+    let findings = latest.as_ref().map_or(&[][..], |(_, snapshot)| &snapshot.findings);
+    Html(landing::page(&shared.telemetry_path, findings))
+}
+
+/// Answers with a part of the latest snapshot as JSON.
+fn answer(State(shared): State<Arc<Shared>>, part: fn(&Snapshot) -> serde_json::Value) -> Response {
+    let Some((_, snapshot)) = shared.snapshots.borrow().clone() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
+    };
+    ([(header::CONTENT_TYPE, "application/json")], part(&snapshot).to_string()).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -2,42 +2,47 @@
 
 use probe_ebpf::account::{
     BOUNDS, CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, Histogram, LIFETIME_BOUNDS_NS, REUSE_BOUNDS_NS,
+    RefusalAnswer,
 };
 
-use super::text::{Kind, Labels, Text};
-use crate::model::{CONNECTED_STATES, Direction, ExportedAccount, Snapshot, Tells};
+use super::text::{Float, Kind, Labels, Text};
+use crate::model::{
+    CONNECTED_STATES, Direction, ExportedAccount, Snapshot, Tells, pool::PoolFigures, refusals::End,
+};
 
 /// One family: its samples for one account.
 struct Family {
     name: &'static str,
     kind: Kind,
     help: &'static str,
-    /// Whether this kernel lets us know it.
-    known: fn(Tells) -> bool,
-    /// Whether it has a meaning in this direction.
-    applies: fn(Direction) -> bool,
+    /// Whether it has a meaning in this direction, and this kernel lets us know it.
+    shown: fn(Direction, Tells) -> bool,
     samples: Samples,
 }
 
 enum Samples {
-    One(fn(&ExportedAccount) -> u64),
+    One(fn(&ExportedAccount, Tells) -> u64),
     /// One per value of a label.
     By(&'static str, fn(&ExportedAccount) -> Vec<(&'static str, u64)>),
     Histogram(&'static [u64; BOUNDS], fn(&ExportedAccount) -> &Histogram),
+    /// One for the accounts whose pool is known so far.
+    Pool(fn(&PoolFigures) -> Option<f64>),
+    /// As above, one per value of a label.
+    PoolBy(&'static str, fn(&PoolFigures) -> Vec<(&'static str, f64)>),
 }
 
-const ALWAYS: fn(Tells) -> bool = |_| true;
-const BOTH: fn(Direction) -> bool = |_| true;
-const INBOUND: fn(Direction) -> bool = |direction| matches!(direction, Direction::Inbound);
-const OUTBOUND: fn(Direction) -> bool = |direction| matches!(direction, Direction::Outbound);
+type Shown = fn(Direction, Tells) -> bool;
+const ALWAYS: Shown = |_, _| true;
+const INBOUND: Shown = |direction, _| direction == Direction::Inbound;
+const OUTBOUND: Shown = |direction, _| direction == Direction::Outbound;
+const TIME_WAIT: Shown = |direction, tells| direction == Direction::Inbound && tells.time_wait;
 
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 23] = [
     Family {
         name: "tcpwarden_peer_sockets",
         kind: Kind::Gauge,
         help: "Sockets with this peer by TCP state as of the last census; mini-sockets by their sub-state.",
-        known: ALWAYS,
-        applies: BOTH,
+        shown: ALWAYS,
         samples: Samples::By("state", |account| {
             CONNECTED_STATES
                 .iter()
@@ -49,16 +54,14 @@ const FAMILIES: [Family; 12] = [
         name: "tcpwarden_peer_connections_total",
         kind: Kind::Counter,
         help: "Connections established.",
-        known: ALWAYS,
-        applies: BOTH,
-        samples: Samples::One(|account| account.counters.connections),
+        shown: ALWAYS,
+        samples: Samples::One(|account, _| account.counters.connections),
     },
     Family {
         name: "tcpwarden_peer_closes_total",
         kind: Kind::Counter,
         help: "Connections that left ESTABLISHED, by who ended it first: our FIN, the peer's, a RST, or a time-out.",
-        known: ALWAYS,
-        applies: BOTH,
+        shown: ALWAYS,
         samples: Samples::By("by", |account| {
             let closes = &account.counters.closes;
             vec![
@@ -73,48 +76,51 @@ const FAMILIES: [Family; 12] = [
         name: "tcpwarden_peer_connection_seconds",
         kind: Kind::Histogram,
         help: "Lifetime of closed connections whose start was seen.",
-        known: ALWAYS,
-        applies: BOTH,
+        shown: ALWAYS,
         samples: Samples::Histogram(&LIFETIME_BOUNDS_NS, |account| &account.counters.lifetime),
     },
     Family {
         name: "tcpwarden_peer_syns_total",
         kind: Kind::Counter,
-        help: "SYNs we sent for the first time.",
-        known: ALWAYS,
-        applies: OUTBOUND,
-        samples: Samples::One(|account| account.counters.syns),
+        help: "SYNs: sent by us for the first time (outbound), received for the first time (inbound, with the SYN watch).",
+        shown: |direction, tells| direction == Direction::Outbound || tells.syn_watch,
+        samples: Samples::One(|account, _| match account.direction {
+            Direction::Inbound => account.counters.watched_syns,
+            Direction::Outbound => account.counters.syns,
+        }),
     },
     Family {
         name: "tcpwarden_peer_syn_retries_total",
         kind: Kind::Counter,
-        help: "SYNs repeated: by the peer on a pending request (inbound), by us (outbound).",
-        known: |tells| tells.synack_retries && tells.retransmits,
-        applies: BOTH,
-        samples: Samples::One(|account| account.counters.syn_retries),
+        help: "SYNs repeated: by us (outbound), by the peer (inbound: on a pending request or into TIME_WAIT; with the SYN watch, all).",
+        shown: |direction, tells| match direction {
+            Direction::Inbound => tells.synack_retries || tells.syn_watch,
+            Direction::Outbound => tells.retransmits,
+        },
+        samples: Samples::One(|account, tells| match account.direction {
+            Direction::Inbound if tells.syn_watch => account.counters.watched_syn_retries,
+            _ => account.counters.syn_retries,
+        }),
     },
     Family {
         name: "tcpwarden_peer_synack_retries_total",
         kind: Kind::Counter,
         help: "SYN-ACKs we repeated, whether by our timer or because the peer repeated its SYN.",
-        known: |tells| tells.synack_retries,
-        applies: INBOUND,
-        samples: Samples::One(|account| account.counters.synack_retries),
+        shown: |direction, tells| direction == Direction::Inbound && tells.synack_retries,
+        samples: Samples::One(|account, _| account.counters.synack_retries),
     },
     Family {
         name: "tcpwarden_peer_retransmits_total",
         kind: Kind::Counter,
         help: "Segments other than SYN and SYN-ACK that we repeated.",
-        known: |tells| tells.retransmits,
-        applies: BOTH,
-        samples: Samples::One(|account| account.counters.retransmits),
+        shown: |_, tells| tells.retransmits,
+        samples: Samples::One(|account, _| account.counters.retransmits),
     },
     Family {
         name: "tcpwarden_peer_resets_total",
         kind: Kind::Counter,
         help: "RSTs on a connection, by who sent them.",
-        known: |tells| tells.resets_local && tells.resets_peer,
-        applies: BOTH,
+        shown: |_, tells| tells.resets_local && tells.resets_peer,
         samples: Samples::By("by", |account| {
             vec![("local", account.counters.resets_local), ("peer", account.counters.resets_peer)]
         }),
@@ -123,16 +129,14 @@ const FAMILIES: [Family; 12] = [
         name: "tcpwarden_peer_port_reuse_seconds",
         kind: Kind::Histogram,
         help: "Time between the close of a 4-tuple and its next connection.",
-        known: ALWAYS,
-        applies: BOTH,
+        shown: ALWAYS,
         samples: Samples::Histogram(&REUSE_BOUNDS_NS, |account| &account.counters.reuse),
     },
     Family {
         name: "tcpwarden_peer_connect_failures_total",
         kind: Kind::Counter,
         help: "Connection attempts of ours that failed, by reason.",
-        known: ALWAYS,
-        applies: OUTBOUND,
+        shown: OUTBOUND,
         samples: Samples::By("reason", |account| {
             let failures = &account.counters.connect_failures;
             vec![
@@ -148,41 +152,147 @@ const FAMILIES: [Family; 12] = [
         name: "tcpwarden_peer_connect_seconds",
         kind: Kind::Histogram,
         help: "Time from our SYN to an established connection.",
-        known: ALWAYS,
-        applies: OUTBOUND,
+        shown: OUTBOUND,
         samples: Samples::Histogram(&CONNECT_BOUNDS_NS, |account| &account.counters.connect),
+    },
+    Family {
+        name: "tcpwarden_peer_port_reuses_total",
+        kind: Kind::Counter,
+        help: "New connections on a 4-tuple seen before, within the memory of closed 4-tuples (limits.closed_tuples).",
+        shown: ALWAYS,
+        // The observations of the histogram: a counter of their own lets rules do without it.
+        samples: Samples::One(|account, _| account.counters.reuse.buckets.iter().sum()),
+    },
+    Family {
+        name: "tcpwarden_peer_time_wait_syns_total",
+        kind: Kind::Counter,
+        help: "SYNs that met a socket in TIME_WAIT, by whether they took its place.",
+        shown: TIME_WAIT,
+        samples: Samples::By("outcome", |account| {
+            let refused = account.counters.time_wait_refused.iter().sum();
+            vec![("accepted", account.counters.time_wait_accepted), ("refused", refused)]
+        }),
+    },
+    Family {
+        name: "tcpwarden_peer_time_wait_answers_total",
+        kind: Kind::Counter,
+        help: "SYNs that TIME_WAIT refused, by how they were answered: a bare ACK, a RST, or nothing, as the kernel limits its answers.",
+        shown: TIME_WAIT,
+        samples: Samples::By("answer", |account| {
+            let refused = &account.counters.time_wait_refused;
+            vec![
+                ("ack", refused[RefusalAnswer::Ack as usize]),
+                ("reset", refused[RefusalAnswer::Reset as usize]),
+                ("none", refused[RefusalAnswer::None as usize]),
+            ]
+        }),
+    },
+    Family {
+        name: "tcpwarden_peer_refused_attempts_total",
+        kind: Kind::Counter,
+        help: "Connection attempts that TIME_WAIT refused at first, by how they ended: connected after the peer's RST, connected after a retry, given up.",
+        shown: TIME_WAIT,
+        samples: Samples::By("end", |account| {
+            let [reset, retry] = account.counters.refused_connected;
+            vec![
+                (End::Reset.name(), reset),
+                (End::Retry.name(), retry),
+                (End::GaveUp.name(), account.gave_up),
+            ]
+        }),
+    },
+    Family {
+        name: "tcpwarden_peer_source_ports",
+        kind: Kind::Gauge,
+        help: "Different source ports the peer was seen to use of late.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| Some(f64::from(pool.source_ports))),
+    },
+    Family {
+        name: "tcpwarden_peer_source_port_min",
+        kind: Kind::Gauge,
+        help: "The lowest of them.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| Some(f64::from(pool.bounds?.0))),
+    },
+    Family {
+        name: "tcpwarden_peer_source_port_max",
+        kind: Kind::Gauge,
+        help: "The highest of them.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| Some(f64::from(pool.bounds?.1))),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_size",
+        kind: Kind::Gauge,
+        help: "Source ports the peer can draw from: as configured, and as observed once that is known.",
+        shown: INBOUND,
+        samples: Samples::PoolBy("source", |pool| {
+            let configured = pool.configured.as_ref().map(|ranges| ("configured", f64::from(ranges.len())));
+            let observed = pool.observed_pool().map(|ranges| ("observed", f64::from(ranges.len())));
+            configured.into_iter().chain(observed).collect()
+        }),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_confidence",
+        kind: Kind::Gauge,
+        help: "How surely the peer's next connection comes from the pool as observed, 0 to 1; it is taken for known from 0.98 on.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| Some(pool.confidence)),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_used_ratio",
+        kind: Kind::Gauge,
+        help: "Source ports that TIME_WAIT or a live connection keeps, of those in the pool (the configured one, else the observed one).",
+        shown: INBOUND,
+        samples: Samples::Pool(PoolFigures::used_ratio),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_exhaustion_seconds",
+        kind: Kind::Gauge,
+        help: "Seconds until no source port is left at this rate; +Inf when the load levels off below, or when TIME_WAIT accepts every new connection.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| pool.exhaustion_seconds),
     },
 ];
 
-/// Reuses are the observations of their histogram; a counter of their own lets rules do without the histogram.
-const REUSES: Family = Family {
-    name: "tcpwarden_peer_port_reuses_total",
-    kind: Kind::Counter,
-    help: "New connections on a 4-tuple seen before, within the memory of closed 4-tuples (limits.closed_tuples).",
-    known: ALWAYS,
-    applies: BOTH,
-    samples: Samples::One(|account| account.counters.reuse.buckets.iter().sum()),
-};
-
 /// Writes every family that this kernel lets us know.
 pub(super) fn encode(snapshot: &Snapshot, body: &mut Vec<u8>) {
+    let tells = snapshot.tells;
     let labels: Vec<Labels> = snapshot.accounts.iter().map(labels).collect();
     let mut text = Text::new(body);
-    for family in FAMILIES.iter().chain([&REUSES]).filter(|family| (family.known)(snapshot.tells)) {
+    for family in &FAMILIES {
+        if !Direction::ALL.into_iter().any(|direction| (family.shown)(direction, tells)) {
+            continue;
+        }
         text.family(family.name, family.kind, family.help);
         let accounts = snapshot.accounts.iter().zip(&labels);
-        for (account, labels) in accounts.filter(|(account, _)| (family.applies)(account.direction)) {
-            match &family.samples {
-                Samples::One(value) => text.sample(family.name, labels, None, value(account)),
-                Samples::By(label, values) => {
-                    for (name, value) in values(account) {
-                        text.sample(family.name, labels, Some((label, name)), value);
-                    }
-                }
-                Samples::Histogram(bounds, histogram) => {
-                    let Histogram { buckets, sum_ns } = histogram(account);
-                    text.histogram(family.name, labels, bounds.as_slice(), buckets, *sum_ns);
-                }
+        for (account, labels) in accounts.filter(|(account, _)| (family.shown)(account.direction, tells)) {
+            samples(&mut text, family, account, labels, tells);
+        }
+    }
+}
+
+fn samples(text: &mut Text<'_>, family: &Family, account: &ExportedAccount, labels: &Labels, tells: Tells) {
+    match &family.samples {
+        Samples::One(value) => text.sample(family.name, labels, None, value(account, tells)),
+        Samples::By(label, values) => {
+            for (name, value) in values(account) {
+                text.sample(family.name, labels, Some((label, name)), value);
+            }
+        }
+        Samples::Histogram(bounds, histogram) => {
+            let Histogram { buckets, sum_ns } = histogram(account);
+            text.histogram(family.name, labels, bounds.as_slice(), buckets, *sum_ns);
+        }
+        Samples::Pool(value) => {
+            if let Some(value) = account.pool.as_ref().and_then(value) {
+                text.sample(family.name, labels, None, Float(value));
+            }
+        }
+        Samples::PoolBy(label, values) => {
+            for (name, value) in account.pool.as_ref().map(values).unwrap_or_default() {
+                text.sample(family.name, labels, Some((label, name)), Float(value));
             }
         }
     }

@@ -43,6 +43,15 @@ impl Labels {
     }
 }
 
+/// A number as the format spells it: infinity is `+Inf`.
+pub(super) struct Float(pub f64);
+
+impl Display for Float {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 == f64::INFINITY { f.write_str("+Inf") } else { self.0.fmt(f) }
+    }
+}
+
 impl<'a> Text<'a> {
     pub fn new(body: &'a mut Vec<u8>) -> Self {
         Self { body }
@@ -60,7 +69,7 @@ impl<'a> Text<'a> {
     }
 
     /// One sample, with one more label if given (its value must need no escaping).
-    pub fn sample(&mut self, name: &str, labels: &Labels, extra: Option<(&str, &str)>, value: u64) {
+    pub fn sample(&mut self, name: &str, labels: &Labels, extra: Option<(&str, &str)>, value: impl Display) {
         match extra {
             None => self.line(format_args!("{name}{{{}}} {value}", labels.0)),
             Some((key, label)) => self.line(format_args!("{name}{{{},{key}=\"{label}\"}} {value}", labels.0)),

@@ -19,7 +19,7 @@ use probe_ebpf::{
 };
 
 use crate::{
-    accounts::{account, direction_of_port, half_open_account, key},
+    accounts::{account, direction_of_port, fills_in, half_open_account, key, mark_source_port},
     constants::TW_SUBSTATE,
     maps::{CONNECTIONS, PORTS, SWEEP},
     socket::{Common, IterContext, field},
@@ -78,8 +78,12 @@ fn try_census(ctx: &IterContext, sk: *const c_void) -> Option<()> {
         if (*row).generation != (*sweep).generation {
             (*row).sockets = [0; STATES];
             (*row).generation = (*sweep).generation;
+            (*row).fills_in = u32::from(fills_in(&key, (*sweep).generation));
         }
         (*row).sockets[state as usize & (STATES - 1)] += 1;
+        if (*row).fills_in != 0 {
+            mark_source_port(&key, tuple.remote_port);
+        }
     }
     Some(())
 }

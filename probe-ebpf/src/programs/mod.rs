@@ -4,4 +4,6 @@ mod census;
 mod reset;
 mod retransmit;
 mod state;
+pub mod syn_watch;
 mod synack;
+mod time_wait;

@@ -19,8 +19,9 @@ use probe_ebpf::{
 use crate::{
     accounts::{account, direction, key},
     constants::{RECORD_EXTRAS, RECORD_RECEIVE_RESET, RECORD_SEND_RESET, SKC_STATE},
-    maps::{add, tally},
+    maps::{LAST_RESET, add, tally},
     socket::{Common, RecordedSocket, Socket, TypedSocket, probed, recorded},
+    tuples::CLOSED_TUPLES,
 };
 
 #[btf_tracepoint(function = "tcp_receive_reset")]
@@ -52,14 +53,28 @@ pub fn tcp_send_reset_btf(ctx: BtfTracePointContext) -> i32 {
     let common = Common::new(sk);
     if common.state() == TIME_WAIT {
         if common.is_ours() {
+            if let Some(last) = LAST_RESET.get_ptr_mut(0) {
+                // SAFETY: the pointer is into this CPU's slot of a per-CPU array.
+                unsafe { *last = sk as u64 };
+            }
             let _ = try_send_reset(&ctx, sk as u64, &common.tuple());
         }
     } else if has_connection(common.state())
         && let Some(socket) = TypedSocket::new(sk)
     {
         let _ = try_send_reset(&ctx, socket.id(), &socket.tuple());
+        forget_mini_socket(common.state(), &socket.tuple());
     }
     0
+}
+
+/// A RST right after ->CLOSE takes back the mini-socket that seemed to begin: TCP_LINGER2 below 0, SO_LINGER 0 in FIN_WAIT2, data
+/// after close() (net/ipv4/tcp.c tcp_close(), net/ipv4/tcp_input.c tcp_rcv_state_process()).
+#[inline(always)]
+fn forget_mini_socket(state: u32, tuple: &FourTuple) {
+    if state == CLOSE {
+        CLOSED_TUPLES.mini_socket_gone(tuple);
+    }
 }
 
 #[tracepoint]
@@ -81,6 +96,7 @@ pub fn tcp_send_reset_tp(ctx: TracePointContext) -> u32 {
         };
         if has_connection(state) {
             let _ = try_send_reset(&ctx, socket.id(), &socket.tuple());
+            forget_mini_socket(state, &socket.tuple());
         }
     }
     0

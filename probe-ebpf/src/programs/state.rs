@@ -16,16 +16,20 @@ use probe_ebpf::{
     },
     connection::{Connection, ESTABLISHED_FLAG, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
     port::LISTENING,
-    sweep::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT},
+    sweep::state::{
+        CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LISTEN, SYN_RECV, SYN_SENT,
+    },
     tally::Tally,
+    tuple_memory::{CLOSE_UNSEEN, MINI_SOCKET, REFUSED, STAMP_FLAGS, TIME_WAIT_NS},
 };
 
 use crate::{
-    accounts::{account, direction, key, observe, touch_port},
-    closed_tuples,
+    accounts::{account, direction, key, mark_source_port, observe, touch_port},
     constants::{RECORD_EXTRAS, RECORD_STATE},
     maps::{CONNECTIONS, PORTS, add, lost, tally},
+    refusals,
     socket::{RecordedSocket, Socket, TypedSocket, recorded},
+    tuples::CLOSED_TUPLES,
 };
 
 const IPPROTO_TCP: u16 = 6;
@@ -138,7 +142,8 @@ fn establish<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<
     };
     let direction = if old == SYN_SENT || begun.flags & OUTBOUND_FLAG != 0 { OUTBOUND } else { INBOUND };
 
-    let account = account(ctx, &key(&tuple, direction))?;
+    let key = key(&tuple, direction);
+    let account = account(ctx, &key)?;
     // SAFETY: `account` points into a live map value; all changes are atomic adds.
     unsafe {
         let counters = &raw mut (*account).counters;
@@ -152,9 +157,20 @@ fn establish<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<
             }
         } else {
             touch_port(tuple.local_port, now);
+            mark_source_port(&key, tuple.remote_port);
         }
-        if let Some(closed_ns) = closed_tuples::take(&tuple) {
-            observe(&raw mut (*counters).reuse, &REUSE_BOUNDS_NS, now.saturating_sub(closed_ns));
+        let stamp = CLOSED_TUPLES.take(&tuple);
+        if stamp != 0 {
+            let since = now.saturating_sub(stamp & !STAMP_FLAGS);
+            if stamp & CLOSE_UNSEEN == 0 {
+                observe(&raw mut (*counters).reuse, &REUSE_BOUNDS_NS, since);
+                if stamp & MINI_SOCKET != 0 && since < TIME_WAIT_NS && direction == INBOUND {
+                    add(&raw mut (*counters).time_wait_accepted, 1);
+                }
+            }
+            if stamp & REFUSED != 0 {
+                refusals::connected(ctx, &tuple, socket.next_expected(), account, now);
+            }
         }
     }
     let flags = if direction == OUTBOUND { OUTBOUND_FLAG | ESTABLISHED_FLAG } else { ESTABLISHED_FLAG };
@@ -198,7 +214,9 @@ fn close<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> 
         let _ = CONNECTIONS.remove(socket.id());
     }
     if !matches!(old, SYN_SENT | SYN_RECV) {
-        let _ = closed_tuples::remember(&tuple, now);
+        // The full socket ends here and leaves a mini-socket, in FIN_WAIT2 or TIME_WAIT, unless a RST or an error ended it.
+        let mini = matches!(old, FIN_WAIT2 | CLOSING) && socket.error() == 0;
+        CLOSED_TUPLES.remember(&tuple, now, if mini { MINI_SOCKET } else { 0 });
         if connection.flags == UNKNOWN.flags {
             return None;
         }

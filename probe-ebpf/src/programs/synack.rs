@@ -6,7 +6,6 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::generated::bpf_jiffies64,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -17,7 +16,7 @@ use crate::{
     accounts::{half_open_account, key},
     constants::{RECORD_EXTRAS, RECORD_SYNACK, REQ_LAST_OOW_ACK_TIME},
     maps::{add, tally},
-    socket::{Common, RecordedSocket, Socket, field, probed, recorded},
+    socket::{Common, RecordedSocket, Socket, field, is_stamped_just_now, probed, recorded},
 };
 
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
@@ -57,12 +56,10 @@ pub fn tcp_retransmit_synack_tp(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn try_synack<C: EbpfContext>(ctx: &C, tuple: &FourTuple, last_oow: Option<u32>) -> Option<()> {
     let account = half_open_account(ctx, &key(tuple, INBOUND))?;
-    // SAFETY: the helper only reads a counter.
-    let jiffies = unsafe { bpf_jiffies64() } as u32;
     // SAFETY: `account` points into a live map value; all changes are atomic adds.
     unsafe {
         add(&raw mut (*account).counters.synack_retries, 1);
-        if last_oow == Some(jiffies) {
+        if last_oow.is_some_and(is_stamped_just_now) {
             add(&raw mut (*account).counters.syn_retries, 1);
         }
     }

@@ -4,6 +4,8 @@
 //!     traffic connect ADDRESS COUNT STEP,STEP,… [SOURCE-PORT]
 //!     traffic drain   ADDRESS COUNT             (accept and close, one after the other)
 //!     traffic flood   ADDRESS COUNT FROM        (connect from that address and wait for the close, as often)
+//!     traffic hangup  ADDRESS SECONDS           (accept and close, many at a time, until the time is over)
+//!     traffic pace    ADDRESS SECONDS RATE      (connect so often a second and wait for the close; then print what failed)
 //!
 //! All connections of a process take a step before any takes the next. Steps: `read` to the end of the stream, `peek`
 //! until data is there, `write` ten bytes, `shut` our side, `linger0`, `timeout1` (TCP_USER_TIMEOUT of one second),
@@ -11,6 +13,9 @@
 //! one line per failed connection attempt; errors of a step are part of the play.
 
 #![expect(clippy::print_stdout, reason = "it talks to the test")]
+
+#[path = "traffic/paced.rs"]
+mod paced;
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -27,13 +32,18 @@ const PATIENCE: Duration = Duration::from_mins(1);
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [role, address, count, rest @ ..] = args.as_slice() else {
-        bail!("usage: traffic serve|connect|drain|flood ADDRESS COUNT …");
+        bail!("usage: traffic serve|connect|drain|flood|hangup|pace ADDRESS COUNT …");
     };
     let address: SocketAddr = address.parse().context("ADDRESS")?;
     let count: usize = count.parse().context("COUNT")?;
     match (role.as_str(), rest) {
         ("drain", _) => return drain(address, count),
         ("flood", [from]) => return flood(address, count, from.parse().context("FROM")?),
+        ("hangup", _) => return paced::hang_up(address, Duration::from_secs(count as u64)),
+        ("pace", [rate]) => {
+            let rate = rate.parse().context("RATE")?;
+            return paced::pace(address, Duration::from_secs(count as u64), rate);
+        }
         _ => {}
     }
     let [steps, rest @ ..] = rest else { bail!("STEPS are missing") };

@@ -1,37 +1,44 @@
-//! Reading a map of accounts, many at a time.
+//! Reading a hash map, many entries at a time.
 
 use std::{
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::{
+    Pod,
+    maps::{HashMap, Map, MapData, MapError},
+};
 use aya_obj::generated::{bpf_attr, bpf_cmd};
-use bytemuck::Zeroable as _;
-use probe_ebpf::account::{Account, Counters, PeerKey};
+use bytemuck::Zeroable;
 
-/// How many accounts one system call fetches.
+/// How many entries one system call fetches.
 const BATCH: usize = 512;
 
-/// A map of accounts. Aya reads hash maps with two system calls per entry; with thousands of peers, every second, the
-/// kernel's batch lookup (5.6 on) is what keeps the agent idle.
-pub struct AccountReader {
+/// A hash map. Aya reads one with two system calls per entry; with thousands of peers, every second, the kernel's batch
+/// lookup (5.6 on) is what keeps the agent idle.
+pub struct Table<K, V> {
     map: Map,
-    keys: Vec<PeerKey>,
-    values: Vec<Account>,
+    keys: Vec<K>,
+    values: Vec<V>,
     one_by_one: bool,
 }
 
-impl AccountReader {
-    /// Wraps a map from [`PeerKey`] to [`Account`].
-    pub fn new(mut map: Map) -> anyhow::Result<Self> {
-        typed_accounts(&mut map)?; // Fails when key or value have another size.
-        Ok(Self {
-            map,
-            keys: vec![PeerKey::zeroed(); BATCH],
-            values: vec![Account::zeroed(); BATCH],
-            one_by_one: false,
-        })
+impl<K: Pod + Zeroable, V: Pod + Zeroable> Table<K, V> {
+    /// Wraps a map from `K` to `V`.
+    ///
+    /// # Errors
+    /// When its keys or values have another size.
+    pub fn new(map: Map) -> Result<Self, MapError> {
+        let mut table =
+            Self { map, keys: vec![K::zeroed(); BATCH], values: vec![V::zeroed(); BATCH], one_by_one: false };
+        table.typed()?;
+        Ok(table)
+    }
+
+    /// The map as aya sees it, for single keys.
+    fn typed(&mut self) -> Result<HashMap<&mut MapData, K, V>, MapError> {
+        HashMap::try_from(&mut self.map)
     }
 
     /// Reads entry by entry from now on. While a batch is read, the kernel runs no program of a classic tracepoint on that
@@ -41,40 +48,44 @@ impl AccountReader {
         self.one_by_one = true;
     }
 
-    /// Creates an empty account.
-    pub fn create(&mut self, key: &PeerKey) -> Result<(), MapError> {
-        typed_accounts(&mut self.map)?.insert(key, Account::zeroed(), 0)
+    /// Writes an entry, over an old one if need be.
+    pub fn insert(&mut self, key: &K, value: &V) -> Result<(), MapError> {
+        self.typed()?.insert(key, value, 0)
     }
 
-    /// Removes an account whose counters are still as `seen`; returns whether it is gone. An event between the look and
-    /// the removal, microseconds later, would be lost: the price of not stopping the kernel, paid only by peers idle
-    /// for minutes.
-    pub fn remove_idle(&mut self, key: &PeerKey, seen: &Counters) -> Result<bool, MapError> {
-        let mut accounts = typed_accounts(&mut self.map)?;
-        match accounts.get(key, 0) {
-            Ok(account) if account.counters != *seen => Ok(false),
-            Ok(_) => accounts.remove(key).map(|()| true),
-            Err(MapError::KeyNotFound) => Ok(true),
+    /// Reads an entry.
+    pub fn get(&mut self, key: &K) -> Result<Option<V>, MapError> {
+        match self.typed()?.get(key, 0) {
+            Ok(value) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Hands every account to `each`. An account may come twice or be missed when the map is changed meanwhile in the
-    /// same hash bucket; since its counters only grow, the next reading has what this one lacks.
+    /// Removes an entry, if it is there.
+    pub fn remove(&mut self, key: &K) -> Result<(), MapError> {
+        match self.typed()?.remove(key) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Hands every entry to `each`. One may come twice or be missed when the map is changed meanwhile in the same hash
+    /// bucket; the next reading has what this one lacks.
     ///
     /// # Errors
     /// What the kernel answered.
-    pub fn for_each(&mut self, mut each: impl FnMut(&PeerKey, &Account)) -> io::Result<()> {
-        let Self { map, keys, values, one_by_one } = self;
-        if *one_by_one {
-            for entry in &typed_accounts(map).map_err(io::Error::other)? {
-                let (key, account) = entry.map_err(io::Error::other)?;
-                each(&key, &account);
+    pub fn for_each(&mut self, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
+        if self.one_by_one {
+            for entry in &self.typed().map_err(io::Error::other)? {
+                let (key, value) = entry.map_err(io::Error::other)?;
+                each(&key, &value);
             }
             return Ok(());
         }
+        let Self { map, keys, values, .. } = self;
         let Map::HashMap(data) = map else {
-            return Err(io::Error::other("accounts are kept in a hash map"));
+            return Err(io::Error::other("the map is no hash map"));
         };
         let fd = data.fd().as_fd();
         let mut position = None;
@@ -93,18 +104,13 @@ impl AccountReader {
                 // One hash bucket holds more than fits.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     let larger = keys.len() * 2;
-                    keys.resize(larger, PeerKey::zeroed());
-                    values.resize(larger, Account::zeroed());
+                    keys.resize(larger, K::zeroed());
+                    values.resize(larger, V::zeroed());
                 }
                 Err(error) => return Err(error),
             }
         }
     }
-}
-
-/// The map as aya sees it, for single keys.
-fn typed_accounts(map: &mut Map) -> Result<HashMap<&mut MapData, PeerKey, Account>, MapError> {
-    HashMap::try_from(map)
 }
 
 struct Batch {
@@ -115,11 +121,11 @@ struct Batch {
 }
 
 /// `BPF_MAP_LOOKUP_BATCH`: fills `keys` and `values` from `position` on (`None` is the beginning).
-fn lookup_batch(
+fn lookup_batch<K: Pod, V: Pod>(
     fd: BorrowedFd<'_>,
     position: Option<u64>,
-    keys: &mut [PeerKey],
-    values: &mut [Account],
+    keys: &mut [K],
+    values: &mut [V],
 ) -> io::Result<Batch> {
     let room = keys.len().min(values.len());
     let mut next = 0_u64;

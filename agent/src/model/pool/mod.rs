@@ -1,0 +1,338 @@
+//! Pools of source ports: from which ports each peer draws towards a service of ours, how many of them are taken, and when
+//! they run out.
+
+mod forecast;
+mod inference;
+mod ranges;
+mod traffic;
+
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
+
+use probe_ebpf::{
+    account::{Counters, INBOUND, PeerKey},
+    source_ports::PortSet,
+    sweep::{STATES, state::TIME_WAIT},
+};
+
+pub use self::{
+    forecast::Load,
+    inference::KNOWN,
+    ranges::{Range, Ranges},
+};
+use self::{
+    inference::Inference,
+    traffic::{TIME_WAIT_SECONDS, Totals, Traffic},
+};
+
+/// Half of a peer's recent connections are forgotten in this time when it is decided whose ports are recorded.
+const RECENT_HALF_LIFE: Duration = Duration::from_mins(1);
+
+/// A peer's ports are recorded once it has made so many connections of late.
+const ENOUGH: f64 = 32.0;
+
+/// A peer whose ports are recorded already counts this much heavier, so that two of equal weight do not take turns.
+const STAY: f64 = 1.25;
+
+/// With so many SYNs accepted into TIME_WAIT in the last minute and none refused, TIME_WAIT does not stand in this peer's way.
+const ACCEPTED_ENOUGH: f64 = 8.0;
+
+/// The pools of all peers that call us.
+#[derive(Debug)]
+pub struct Pools {
+    capacity: usize,
+    peers: HashMap<PeerKey, Peer>,
+    ranked_at: Duration,
+    unrecorded: u64,
+}
+
+/// A peer that calls us.
+#[derive(Debug, Default)]
+struct Peer {
+    totals: Totals,
+    /// Connections of late, decaying.
+    recent: f64,
+    recorded: Option<Box<Recorded>>,
+}
+
+/// A peer whose ports are recorded.
+#[derive(Debug)]
+struct Recorded {
+    inference: Inference,
+    traffic: Traffic,
+    /// Connections when the ports were last looked at.
+    observed: u64,
+    /// Whether a census has filled in the ports of the sockets there were.
+    filled_in: bool,
+    census: Counted,
+}
+
+/// What the last census counted, and when.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    at: Duration,
+    time_wait: u32,
+    live: u32,
+}
+
+/// Whose ports are to be recorded from now on, and whose no longer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Begin with these.
+    pub record: Vec<PeerKey>,
+    /// Cease with these, first.
+    pub forget: Vec<PeerKey>,
+}
+
+/// One pool at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolFigures {
+    /// Different source ports seen.
+    pub source_ports: u32,
+    /// The lowest and the highest of them.
+    pub bounds: Option<(u16, u16)>,
+    /// The pool as it is inferred.
+    pub observed: Ranges,
+    /// How surely the next connection comes from it, 0 to 1; from [`KNOWN`] on it is taken for the pool.
+    pub confidence: f64,
+    /// The pool as it is configured.
+    pub configured: Option<Ranges>,
+    /// Ports seen outside of the configured pool.
+    pub outside: u32,
+    /// Ports and rates.
+    pub load: Load,
+    /// Connections per second.
+    pub opening: f64,
+    /// SYNs accepted into TIME_WAIT in the last minute.
+    pub accepted: f64,
+    /// SYNs refused by TIME_WAIT in the last minute.
+    pub refused: f64,
+    /// Seconds until no port is free, infinite when that will not be; `None` while the pool is not known.
+    pub exhaustion_seconds: Option<f64>,
+}
+
+impl PoolFigures {
+    /// The pool that counts: the configured one, else the observed one once it is known.
+    #[must_use]
+    pub fn pool(&self) -> Option<&Ranges> {
+        self.configured.as_ref().or_else(|| self.observed_pool())
+    }
+
+    /// The observed pool, once it is known.
+    #[must_use]
+    pub fn observed_pool(&self) -> Option<&Ranges> {
+        (self.confidence >= KNOWN).then_some(&self.observed)
+    }
+
+    /// The share of the pool that is taken. It may be above 1 when a configured pool is smaller than the real one.
+    #[must_use]
+    pub fn used_ratio(&self) -> Option<f64> {
+        let size = self.pool()?.len();
+        (size > 0).then(|| self.load.used() / f64::from(size))
+    }
+
+    /// Whether the configured pool is not the one the peer draws from: ports come from outside of it, or all of them from a part.
+    #[must_use]
+    pub fn contradicts(&self) -> bool {
+        let Some(configured) = &self.configured else { return false };
+        let part = self.observed_pool().is_some_and(|observed| observed.len() * 10 < configured.len() * 9);
+        self.outside > 0 || part
+    }
+}
+
+impl Pools {
+    /// No pool yet; `capacity` is how many peers' ports can be recorded.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, peers: HashMap::new(), ranked_at: Duration::ZERO, unrecorded: 0 }
+    }
+
+    /// Takes the counters of an account. `now` is any clock that never goes back.
+    pub fn read(&mut self, now: Duration, key: &PeerKey, counters: &Counters) {
+        if key.direction != INBOUND || key.is_overflow() {
+            return;
+        }
+        let totals = Totals::of(counters);
+        let peer = self.peers.entry(*key).or_default();
+        let opened = totals.opened.saturating_sub(peer.totals.opened);
+        peer.recent += opened as f64;
+        peer.totals = totals;
+        match &mut peer.recorded {
+            Some(recorded) => recorded.traffic.sample(now, totals),
+            None if peer.recent >= ENOUGH => self.unrecorded += opened,
+            None => {}
+        }
+    }
+
+    /// Replaces everyone's sockets by those of a census.
+    pub fn settle(&mut self, now: Duration, census: &[(PeerKey, [u32; STATES])]) {
+        for peer in self.peers.values_mut() {
+            if let Some(recorded) = &mut peer.recorded {
+                recorded.census = Counted { at: now, ..Counted::default() };
+            }
+        }
+        for (key, sockets) in census {
+            let Some(recorded) = self.peers.get_mut(key).and_then(|peer| peer.recorded.as_mut()) else {
+                continue;
+            };
+            let time_wait = sockets[TIME_WAIT as usize];
+            recorded.census.time_wait += time_wait;
+            recorded.census.live += sockets.iter().sum::<u32>() - time_wait;
+        }
+    }
+
+    /// Decides whose ports are recorded: those of the peers with the most connections of late, if they are enough. `wanted` says
+    /// who is to be recorded however few they are.
+    pub fn choose(&mut self, now: Duration, wanted: impl Fn(&PeerKey) -> bool) -> Choice {
+        let elapsed = now.saturating_sub(self.ranked_at);
+        self.ranked_at = now;
+        let decay = 0.5_f64.powf(elapsed.as_secs_f64() / RECENT_HALF_LIFE.as_secs_f64());
+        let mut candidates: Vec<(bool, f64, PeerKey)> = Vec::new();
+        for (key, peer) in &mut self.peers {
+            peer.recent *= decay;
+            let stays = peer.recorded.is_some();
+            let wanted = wanted(key);
+            if stays || wanted || peer.recent >= ENOUGH {
+                candidates.push((wanted, peer.recent * if stays { STAY } else { 1.0 }, *key));
+            }
+        }
+        candidates.sort_unstable_by(|a, b| {
+            (Reverse(a.0), Reverse(a.1.to_bits()), a.2).cmp(&(Reverse(b.0), Reverse(b.1.to_bits()), b.2))
+        });
+        let mut choice = Choice::default();
+        for (place, (_, _, key)) in candidates.into_iter().enumerate() {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            if place >= self.capacity {
+                if peer.recorded.take().is_some() {
+                    choice.forget.push(key);
+                }
+            } else if peer.recorded.is_none() {
+                peer.recorded = Some(Box::new(Recorded::new(now, peer.totals)));
+                choice.record.push(key);
+            }
+        }
+        choice
+    }
+
+    /// The peers whose ports are recorded and that made connections since they were last looked at.
+    #[must_use]
+    pub fn due(&self) -> Vec<PeerKey> {
+        let is_due =
+            |peer: &Peer| peer.recorded.as_ref().is_some_and(|recorded| recorded.is_due(peer.totals));
+        self.peers.iter().filter(|(_, peer)| is_due(peer)).map(|(key, _)| *key).collect()
+    }
+
+    /// Takes the ports recorded for a peer so far. Returns whether recording should begin anew.
+    pub fn observe(&mut self, now: Duration, key: &PeerKey, ports: &PortSet) -> bool {
+        let Some(peer) = self.peers.get_mut(key) else { return false };
+        let Some(recorded) = &mut peer.recorded else { return false };
+        let draws = peer.totals.opened.saturating_sub(recorded.observed);
+        recorded.observed = peer.totals.opened;
+        recorded.filled_in = ports.filled_in != 0;
+        recorded.inference.observe(ports, draws, now)
+    }
+
+    /// Forgets a peer whose account is gone. Returns whether its ports were recorded.
+    pub fn forget(&mut self, key: &PeerKey) -> bool {
+        self.peers.remove(key).is_some_and(|peer| peer.recorded.is_some())
+    }
+
+    /// Number of peers whose ports are recorded.
+    #[must_use]
+    pub fn recorded(&self) -> usize {
+        self.peers.values().filter(|peer| peer.recorded.is_some()).count()
+    }
+
+    /// Connections of peers whose ports deserved to be recorded and found no room.
+    #[must_use]
+    pub fn unrecorded(&self) -> u64 {
+        self.unrecorded
+    }
+
+    /// Every pool there is. `configured` knows the pools of the configuration.
+    pub fn figures<'a>(
+        &'a self,
+        now: Duration,
+        configured: impl Fn(&PeerKey) -> Option<Ranges> + 'a,
+    ) -> impl Iterator<Item = (PeerKey, PoolFigures)> + 'a {
+        self.peers.iter().filter_map(move |(key, peer)| {
+            Some((*key, peer.recorded.as_ref()?.figures(now, configured(key))))
+        })
+    }
+}
+
+impl Recorded {
+    fn new(now: Duration, totals: Totals) -> Self {
+        let mut traffic = Traffic::default();
+        traffic.sample(now, totals);
+        Self {
+            inference: Inference::new(now),
+            traffic,
+            observed: totals.opened,
+            filled_in: false,
+            census: Counted { at: now, ..Counted::default() },
+        }
+    }
+
+    /// New connections, or a census that filled in the ports there were before.
+    fn is_due(&self, totals: Totals) -> bool {
+        totals.opened != self.observed || !self.filled_in
+    }
+
+    fn figures(&self, now: Duration, configured: Option<Ranges>) -> PoolFigures {
+        let Self { inference, traffic, .. } = self;
+        let minute = TIME_WAIT_SECONDS as f64;
+        let load = self.load(now);
+        let outside = configured.as_ref().map_or(0, |pool| inference.outside(pool));
+        let mut figures = PoolFigures {
+            source_ports: inference.seen(),
+            bounds: inference.bounds(),
+            observed: inference.ranges().clone(),
+            confidence: inference.confidence(),
+            configured,
+            outside,
+            load,
+            opening: traffic.rate(|totals| totals.opened),
+            accepted: traffic.growth(minute, 0.0, |totals| totals.accepted),
+            refused: traffic.growth(minute, 0.0, |totals| totals.refused),
+            exhaustion_seconds: None,
+        };
+        let harmless = figures.accepted >= ACCEPTED_ENOUGH && figures.refused < 1.0;
+        figures.exhaustion_seconds = figures.pool().map(|pool| {
+            let pool = f64::from(pool.len());
+            // Where every SYN that meets a TIME_WAIT is accepted, only live connections keep a port.
+            if harmless { load.without_time_wait() } else { load }.seconds_until(pool)
+        });
+        figures
+    }
+
+    /// What takes ports now: the last census, and what happened since.
+    fn load(&self, now: Duration) -> Load {
+        let Self { traffic, census, .. } = self;
+        let since = now.saturating_sub(census.at).as_secs_f64();
+        let left = |from: f64, to: f64| traffic.growth(from, to, |totals| totals.left);
+        // TIME_WAITs that began before the census and have ended since.
+        let span = TIME_WAIT_SECONDS as f64;
+        let ended = left(span + since, span);
+        let opened = traffic.growth(since, 0.0, |totals| totals.opened);
+        let closed = traffic.growth(since, 0.0, |totals| totals.ended);
+        let accepted = traffic.growth(since, 0.0, |totals| totals.accepted);
+        let time_wait = (f64::from(census.time_wait) + left(since, 0.0) - ended - accepted).max(0.0);
+        let live = (f64::from(census.live) + opened - closed).max(0.0);
+
+        // When they end follows from when they began. Those from before the history, or that no close explains, are taken for
+        // evenly old; if there are fewer than were closed (a RST ended some), all are fewer in proportion.
+        let known = left(span, 0.0);
+        let explained = if known > time_wait { time_wait / known } else { 1.0 };
+        let unexplained = (time_wait - known).max(0.0);
+        let mut ends = [0.0; TIME_WAIT_SECONDS];
+        for (second, ends) in (0_u32..).zip(&mut ends) {
+            let from = span - f64::from(second);
+            *ends = left(from, from - 1.0) * explained + unexplained / span;
+        }
+        let rate = traffic.rate(|totals| totals.attempts) * traffic.left_share();
+        Load { time_wait, live, rate, ends }
+    }
+}
+
+#[cfg(test)]
+mod tests;

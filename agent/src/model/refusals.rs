@@ -1,0 +1,194 @@
+//! The record of refused reuses: whose SYN met a TIME_WAIT of ours and was not accepted, and how that ended.
+
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+
+use probe_ebpf::{
+    account::{INBOUND, PeerKey, REFUSAL_ANSWERS},
+    refusal::{EndedRefusal, Refusal},
+};
+
+/// A client that repeats its SYN does so after 3 s at the latest (RFC 1122's first timeout) and then doubles the pause at most.
+const FIRST_PAUSE_NS: u64 = 3_000_000_000;
+/// What a SYN may be late by.
+const MARGIN_NS: u64 = 1_000_000_000;
+
+/// How a refused reuse ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client answered our ACK by a RST, which took the TIME_WAIT away, and its next SYN was accepted.
+    Reset,
+    /// A later SYN was accepted without a RST: its number or timestamp was newer, or TIME_WAIT was over.
+    Retry,
+    /// No SYN came any more.
+    GaveUp,
+}
+
+impl End {
+    /// As it is written in labels and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Retry => "retry",
+            Self::GaveUp => "gave_up",
+        }
+    }
+}
+
+/// One refused reuse.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RefusedReuse {
+    /// When the first SYN was refused, in seconds since the epoch.
+    pub began: f64,
+    /// The peer.
+    pub remote: (IpAddr, u16),
+    /// Our address and service.
+    pub local: (IpAddr, u16),
+    /// Refused SYNs by [`RefusalAnswer`](probe_ebpf::account::RefusalAnswer).
+    pub answers: [u32; REFUSAL_ANSWERS],
+    /// SYNs that repeated one before.
+    pub retries: u32,
+    /// Connection attempts, all but the last of which failed.
+    pub attempts: u32,
+    /// From the first refused SYN to the connection, or to the last SYN of a client that gave up.
+    pub waited: Duration,
+    /// How it ended.
+    pub end: End,
+}
+
+/// Two clocks at one moment: the kernel's monotonic one in nanoseconds, and the time of day in seconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// CLOCK_MONOTONIC.
+    pub monotonic_ns: u64,
+    /// Since the epoch.
+    pub unix_seconds: f64,
+}
+
+impl RefusedReuse {
+    fn new(ended: &EndedRefusal, clocks: Clocks) -> Self {
+        let EndedRefusal { tuple, refusal } = ended;
+        let address =
+            |address| PeerKey { addr: address, port: 0, direction: INBOUND, zero: [0; 5] }.address();
+        let age = Duration::from_nanos(clocks.monotonic_ns.saturating_sub(refusal.first_ns));
+        let last = if refusal.connected_ns > 0 { refusal.connected_ns } else { refusal.last_ns };
+        Self {
+            began: clocks.unix_seconds - age.as_secs_f64(),
+            remote: (address(tuple.remote), tuple.remote_port),
+            local: (address(tuple.local), tuple.local_port),
+            answers: refusal.answers,
+            retries: refusal.retries,
+            attempts: refusal.attempts,
+            waited: Duration::from_nanos(last.saturating_sub(refusal.first_ns)),
+            end: match (refusal.connected_ns > 0, refusal.reset != 0) {
+                (false, _) => End::GaveUp,
+                (true, true) => End::Reset,
+                (true, false) => End::Retry,
+            },
+        }
+    }
+}
+
+/// Whether no further SYN of a story is to be expected at a monotonic time.
+#[must_use]
+pub fn has_given_up(refusal: &Refusal, now_ns: u64) -> bool {
+    let longest = (2 * refusal.longest_pause_ns).max(FIRST_PAUSE_NS) + MARGIN_NS;
+    now_ns.saturating_sub(refusal.last_ns) > longest
+}
+
+/// The last refused reuses.
+#[derive(Debug)]
+pub struct Refusals {
+    capacity: usize,
+    log: VecDeque<RefusedReuse>,
+    dropped: u64,
+    shared: Arc<[RefusedReuse]>,
+}
+
+impl Refusals {
+    /// None yet, and room for `capacity`.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, log: VecDeque::new(), dropped: 0, shared: Arc::default() }
+    }
+
+    /// Adds some that ended; the oldest make room.
+    pub fn add(&mut self, ended: &[EndedRefusal], clocks: Clocks) {
+        if ended.is_empty() {
+            return;
+        }
+        self.log.extend(ended.iter().map(|ended| RefusedReuse::new(ended, clocks)));
+        let excess = self.log.len().saturating_sub(self.capacity);
+        self.log.drain(..excess);
+        self.dropped += excess as u64;
+        self.shared = self.log.iter().copied().collect();
+    }
+
+    /// Those that are kept, the oldest first.
+    #[must_use]
+    pub fn last(&self) -> Arc<[RefusedReuse]> {
+        Arc::clone(&self.shared)
+    }
+
+    /// How many had to make room.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable as _;
+    use probe_ebpf::{account::Address, connection::FourTuple};
+
+    const S: u64 = 1_000_000_000;
+
+    fn ended(first_s: u64, connected_s: u64) -> EndedRefusal {
+        let address = |last| PeerKey::new([192, 0, 2, last].into(), 0, INBOUND).addr;
+        let tuple = FourTuple::new(address(1), address(2), 443, 10_141);
+        let refusal = Refusal {
+            first_ns: first_s * S,
+            last_ns: (first_s + 3) * S,
+            connected_ns: connected_s * S,
+            answers: [3, 0, 1],
+            retries: 3,
+            attempts: 1,
+            ..Refusal::zeroed()
+        };
+        EndedRefusal { tuple, refusal }
+    }
+
+    #[test]
+    fn a_story_names_the_peer_the_time_and_the_end() {
+        let mut log = Refusals::new(10);
+        let clocks = Clocks { monotonic_ns: 100 * S, unix_seconds: 1_000.0 };
+        log.add(&[ended(90, 0), ended(95, 99)], clocks);
+        let kept = log.last();
+        assert_eq!(
+            (kept[0].began, kept[0].waited, kept[0].end),
+            (990.0, Duration::from_secs(3), End::GaveUp)
+        );
+        assert_eq!((kept[1].began, kept[1].waited, kept[1].end), (995.0, Duration::from_secs(4), End::Retry));
+        assert_eq!(kept[0].remote, ("192.0.2.2".parse().expect("an address"), 10_141));
+        assert_ne!(Address([0; 16]), ended(0, 0).tuple.remote);
+    }
+
+    #[test]
+    fn the_oldest_makes_room_and_is_counted() {
+        let mut log = Refusals::new(2);
+        let clocks = Clocks { monotonic_ns: 100 * S, unix_seconds: 100.0 };
+        log.add(&[ended(1, 0), ended(2, 0), ended(3, 0)], clocks);
+        assert_eq!(log.last().iter().map(|reuse| reuse.began).collect::<Vec<_>>(), [2.0, 3.0]);
+        assert_eq!(log.dropped(), 1);
+    }
+
+    #[test]
+    fn a_client_gives_up_when_the_next_doubled_pause_is_over() {
+        let refusal =
+            |longest_s| Refusal { last_ns: 10 * S, longest_pause_ns: longest_s * S, ..Refusal::zeroed() };
+        assert!(!has_given_up(&refusal(0), 14 * S) && has_given_up(&refusal(0), 14 * S + 1));
+        assert!(!has_given_up(&refusal(8), 27 * S) && has_given_up(&refusal(8), 27 * S + 1));
+    }
+}

@@ -1,0 +1,103 @@
+//! Load at a given rate: a server that closes first, and a client that neither hurries nor waits.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    runtime,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use super::listen;
+
+/// A client gives up a connection attempt after its SYN and three repeated ones (one a second), and a connection likewise.
+const PATIENCE: Duration = Duration::from_millis(3_500);
+
+/// Connections are begun in bunches, so often a second.
+const BUNCHES: u32 = 20;
+
+fn runtime() -> io::Result<runtime::Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Accepts and closes until `time` is over.
+pub(super) fn hang_up(address: SocketAddr, time: Duration) -> anyhow::Result<()> {
+    let listener: std::net::TcpListener = listen(address)?.into();
+    listener.set_nonblocking(true)?;
+    runtime()?.block_on(async {
+        let listener = TcpListener::from_std(listener)?;
+        let accept = async {
+            loop {
+                if let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(greet(stream));
+                }
+            }
+        };
+        let _ = timeout(time, accept).await;
+        Ok(())
+    })
+}
+
+/// Says ten bytes, closes first, and takes what the client says until it closes, too.
+async fn greet(mut stream: TcpStream) {
+    let _ = stream.write_all(b"ten bytes!").await;
+    let _ = stream.shutdown().await;
+    let _ = timeout(PATIENCE, stream.read(&mut [0; 16])).await;
+}
+
+/// Begins `rate` connections a second for `time`, waits for each to be closed, and prints a line when all have ended:
+/// how many connected and how many failed. A line per second says the same of the time so far.
+pub(super) fn pace(address: SocketAddr, time: Duration, rate: f64) -> anyhow::Result<()> {
+    let connected = Arc::new(AtomicU64::new(0));
+    let failed = Arc::new(AtomicU64::new(0));
+    runtime()?.block_on(async {
+        let begun = Instant::now();
+        let mut ticks = interval(Duration::from_secs(1) / BUNCHES);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut made = 0_u32;
+        let mut tasks = tokio::task::JoinSet::new();
+        for tick in 1_u32.. {
+            ticks.tick().await;
+            if begun.elapsed() >= time {
+                break;
+            }
+            let due = f64::from(tick) * rate / f64::from(BUNCHES);
+            while f64::from(made) + 1.0 <= due {
+                made += 1;
+                let (connected, failed) = (Arc::clone(&connected), Arc::clone(&failed));
+                tasks.spawn(async move {
+                    let counter = if visit(address).await { connected } else { failed };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            if tick % BUNCHES == 0 {
+                report(&connected, &failed);
+            }
+            while tasks.try_join_next().is_some() {}
+        }
+        while tasks.join_next().await.is_some() {}
+        println!("done");
+        report(&connected, &failed);
+        Ok(())
+    })
+}
+
+fn report(connected: &AtomicU64, failed: &AtomicU64) {
+    println!("{} {}", connected.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
+}
+
+/// One connection; whether it came about and the server's words arrived.
+async fn visit(address: SocketAddr) -> bool {
+    let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(address)).await else { return false };
+    let mut words = Vec::new();
+    matches!(timeout(PATIENCE, stream.read_to_end(&mut words)).await, Ok(Ok(10)))
+}
