@@ -25,6 +25,8 @@ macro_rules! kernel_fields {
             INET_SPORT: "inet_sock" "inet_sport";
             SEGS_OUT: "tcp_sock" "segs_out";
             RCV_NXT: "tcp_sock" "rcv_nxt";
+            SND_NXT: "tcp_sock" "snd_nxt";
+            SND_UNA: "tcp_sock" "snd_una";
             TW_SUBSTATE: "inet_timewait_sock" "tw_substate";
             TW_RCV_NXT: "sock_common" "skc_tw_rcv_nxt";
             TW_LAST_OOW_ACK_TIME: "tcp_timewait_sock" "tw_last_oow_ack_time";

@@ -14,7 +14,7 @@ use probe_ebpf::{account::Address, connection::FourTuple, fields::ABSENT, record
 
 use crate::constants::{
     INET_SPORT, NET_INUM, NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET,
-    SKC_NUM, SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, TW_RCV_NXT,
+    SKC_NUM, SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, TW_RCV_NXT,
 };
 
 const AF_INET: u16 = 2;
@@ -31,6 +31,10 @@ pub trait Socket {
     fn has_sent(&self) -> bool;
     /// The next sequence number expected from the peer; when ESTABLISHED begins, the one after its SYN's.
     fn next_expected(&self) -> Option<u32>;
+    /// The sequence number after our last.
+    fn next_sent(&self) -> Option<u32>;
+    /// Our first sequence number that the peer has not acknowledged; when ESTABLISHED begins, the one after our SYN's.
+    fn unacknowledged(&self) -> Option<u32>;
 }
 
 /// Reads a field through a pointer whose type the verifier knows.
@@ -177,6 +181,18 @@ impl Socket for TypedSocket {
         // SAFETY: `rcv_nxt` lies inside `tcp_sock`.
         Some(unsafe { field(self.tcp, &RCV_NXT) })
     }
+
+    #[inline(always)]
+    fn next_sent(&self) -> Option<u32> {
+        // SAFETY: `snd_nxt` lies inside `tcp_sock`.
+        Some(unsafe { field(self.tcp, &SND_NXT) })
+    }
+
+    #[inline(always)]
+    fn unacknowledged(&self) -> Option<u32> {
+        // SAFETY: `snd_una` lies inside `tcp_sock`.
+        Some(unsafe { field(self.tcp, &SND_UNA) })
+    }
 }
 
 /// A socket named by the record of a classic tracepoint. What the record lacks is read from the socket, where the
@@ -296,6 +312,16 @@ impl Socket for RecordedSocket {
     #[inline(always)]
     fn next_expected(&self) -> Option<u32> {
         probed(self.address, &RCV_NXT)
+    }
+
+    #[inline(always)]
+    fn next_sent(&self) -> Option<u32> {
+        probed(self.address, &SND_NXT)
+    }
+
+    #[inline(always)]
+    fn unacknowledged(&self) -> Option<u32> {
+        probed(self.address, &SND_UNA)
     }
 }
 

@@ -20,6 +20,8 @@ pub const CLOSED_TUPLES: Memory = Memory { map: &CLOSED, sets: &CLOSED_SETS, for
 /// SYNs: 4-tuples with the sequence number in the place of the padding.
 pub const SEEN_SYNS: Memory = Memory { map: &SYNS, sets: &SYN_SETS, forgot: Tally::LostSyns };
 
+const EMPTY: TupleSlot = TupleSlot { tag: 0, next_sent: 0, stamp: 0 };
+
 /// One memory.
 pub struct Memory {
     map: &'static Array<TupleSet>,
@@ -29,24 +31,25 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The set of a 4-tuple, and its hash.
+    /// The set of a 4-tuple, and its tag.
     #[inline(always)]
-    fn set(&self, tuple: &FourTuple) -> Option<(*mut TupleSet, u64)> {
+    fn set(&self, tuple: &FourTuple) -> Option<(*mut TupleSet, u32)> {
         let hash = tuple.hash(HASH_SEED.load());
         // The high bits, scaled to the number of sets.
         let index = ((hash >> 32) * u64::from(self.sets.load())) >> 32;
-        Some((self.map.get_ptr_mut(index as u32)?, hash))
+        // The low bit of a hash is set, so that no tag is 0.
+        Some((self.map.get_ptr_mut(index as u32)?, hash as u32))
     }
 
     /// The slot of a 4-tuple, if it is remembered.
     #[inline(always)]
     fn slot(&self, tuple: &FourTuple) -> Option<*mut TupleSlot> {
-        let (set, hash) = self.set(tuple)?;
+        let (set, tag) = self.set(tuple)?;
         for way in 0..WAYS as usize {
             // SAFETY: `set` points into a live array map.
             unsafe {
                 let slot = &raw mut (*set).slots[way];
-                if (*slot).hash == hash {
+                if (*slot).tag == tag {
                     return Some(slot);
                 }
             }
@@ -56,8 +59,8 @@ impl Memory {
 
     /// Remembers a 4-tuple, or gives it a new stamp. Returns the old one, 0 if there was none.
     #[inline(always)]
-    pub fn remember(&self, tuple: &FourTuple, now: u64, flags: u64) -> u64 {
-        let Some((set, hash)) = self.set(tuple) else { return 0 };
+    pub fn remember(&self, tuple: &FourTuple, now: u64, flags: u64, next_sent: u32) -> u64 {
+        let Some((set, tag)) = self.set(tuple) else { return 0 };
         // SAFETY: `set` points into a live array map; `place` stays below `WAYS`.
         unsafe {
             let mut place = 0;
@@ -66,7 +69,7 @@ impl Memory {
             for way in 0..WAYS as usize {
                 let slot = (*set).slots[way];
                 // The tuple's own slot is older than any.
-                let age_key = if slot.hash == hash {
+                let age_key = if slot.tag == tag {
                     known = slot.stamp;
                     0
                 } else {
@@ -82,21 +85,21 @@ impl Memory {
                 tally(self.forgot);
             }
             (*slot).stamp = (now & !STAMP_FLAGS) | flags;
-            (*slot).hash = hash;
+            (*slot).next_sent = next_sent;
+            (*slot).tag = tag;
             known
         }
     }
 
-    /// The stamp of a 4-tuple, 0 if it is not remembered; it is forgotten thereby.
+    /// What is remembered of a 4-tuple, an empty slot if nothing is; it is forgotten thereby.
     #[inline(always)]
-    pub fn take(&self, tuple: &FourTuple) -> u64 {
-        let Some(slot) = self.slot(tuple) else { return 0 };
+    pub fn take(&self, tuple: &FourTuple) -> TupleSlot {
+        let Some(slot) = self.slot(tuple) else { return EMPTY };
         // SAFETY: `slot` points into a live array map.
         unsafe {
-            let stamp = (*slot).stamp;
-            (*slot).hash = 0;
-            (*slot).stamp = 0;
-            stamp
+            let taken = *slot;
+            *slot = EMPTY;
+            taken
         }
     }
 
@@ -125,7 +128,7 @@ impl Memory {
             // SAFETY: as above.
             Some(slot) => unsafe { (*slot).stamp |= REFUSED },
             None => {
-                self.remember(tuple, now, MINI_SOCKET | REFUSED | CLOSE_UNSEEN);
+                self.remember(tuple, now, MINI_SOCKET | REFUSED | CLOSE_UNSEEN, 0);
             }
         }
     }

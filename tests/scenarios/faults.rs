@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, net::IpAddr, os::unix::fs::PermissionsExt a
 
 use aya::programs::loaded_programs;
 use lab::{
-    agent::{Agent, Refusal},
+    agent::{Agent, Config, Refusal},
     eventually,
     host::Host,
     program,
@@ -154,7 +154,9 @@ fn a_second_agent_signals_and_kill() {
     assert_eq!(first.wait().code(), Some(0), "{}", first.log());
     assert_gone(&programs);
 
-    let mut killed = Agent::start(&host, &[]);
+    // With the SYN watch, which hangs on the cgroup of the whole host.
+    let watching = Config::new("[probe]\nsyn_watch = true\n");
+    let mut killed = Agent::start(&host, &watching.args());
     let programs = killed.loaded_programs();
     killed.signal(Signal::KILL);
     killed.wait();

@@ -1,14 +1,14 @@
 //! More than there is room for: bounded, conserved, counted, and said.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use lab::{
-    agent::Agent,
+    agent::{Agent, Config, Series},
+    capture::{Capture, Service},
     eventually,
     topology::{Family, Pair, address, pair},
-    traffic::Traffic,
+    traffic::{First, Traffic},
 };
-use tempfile::TempDir;
 
 const PORT: u16 = 9001;
 const PEERS: u8 = 90;
@@ -17,11 +17,8 @@ const EACH: usize = 3;
 #[test]
 fn more_peers_connections_and_tuples_than_there_is_room_for() {
     let pair = pair();
-    let directory = TempDir::new().expect("a temporary directory");
-    let file = directory.path().join("tcpwarden.toml");
-    let small = "[limits]\npeers = 64\nconnections = 64\nclosed_tuples = 64\n";
-    fs::write(&file, small).expect("a config file");
-    let agent = Agent::start(&pair.server, &["--config.file", file.to_str().expect("a path")]);
+    let small = Config::new("[limits]\npeers = 64\nconnections = 64\nclosed_tuples = 64\n");
+    let agent = Agent::start(&pair.server, &small.args());
 
     let server_address = Pair::server_address(Family::V4);
     let peers = 101..101 + PEERS;
@@ -66,4 +63,54 @@ fn more_peers_connections_and_tuples_than_there_is_room_for() {
         assert!(log.contains(&format!("the map of {map} is full")), "the kernel side says so: {log}");
     }
     drop((held, holding));
+}
+
+/// Forged sources of the flood.
+const FORGED: usize = 1_000_000;
+
+#[test]
+fn a_flood_of_a_million_forged_syns_leaves_the_real_peers_figures_right() {
+    let pair = pair();
+    let (client, server) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
+    // What the server answers goes back to the client's host, where nobody wants it.
+    pair.server.sh(&format!("ip route add 10.128.0.0/9 via {client}"));
+    // The watch makes an account of each forged address, as long as there is room.
+    let config = Config::new("[probe]\nsyn_watch = true\n");
+    let agent = Agent::start(&pair.server, &config.args());
+    let resident = agent.scrape().process("resident_memory_bytes");
+    let capture = Capture::of(&pair.server, &format!("tcp and host {client}"));
+    let service = Traffic::welcome(&pair.server, server, PORT, 60, First::Server);
+    let mut real = Traffic::pace(&pair.client, server, PORT, 12, 40.0, First::Server);
+    let flood = Traffic::spoof(&pair.client, server, PORT, FORGED);
+    flood.finish();
+    real.paced();
+    let wire = capture.stop().service(server, PORT);
+    drop(service);
+
+    let peer = client.to_string();
+    let series = Series { peer: &peer, port: "9001", direction: "inbound" };
+    eventually(Duration::from_secs(15), || {
+        let metrics = agent.scrape();
+        let value = |family, label: &[(&str, &str)]| metrics.peer(family, series, label);
+        let told = Service {
+            connections: value("peer_connections_total", &[]),
+            syns: value("peer_syns_total", &[]),
+            syn_retries: value("peer_syn_retries_total", &[]),
+            server_closes: value("peer_closes_total", &[("by", "local")]),
+            ..wire
+        };
+        if told == wire { Ok(()) } else { Err(format!("the agent tells {told:#?}, the wire {wire:#?}")) }
+    });
+    let metrics = agent.scrape();
+    let lost = |map| metrics.value("lost_total", &[("map", map)]).unwrap_or_default();
+    let forged = metrics.sum("peer_syns_total", "inbound", None)
+        - wire.syns
+        - metrics.sum("peer_syns_total", "inbound", Some("127.0.0.1"));
+    assert_eq!(forged, FORGED as u64, "every forged SYN is in some series");
+    assert!(lost("half_open_peers") > 0.9 * FORGED as f64, "{}", metrics.lines_with(&["lost_total"]));
+    assert!(lost("peers") < 1.0, "no forged address took the room of a real one");
+    let accounts = metrics.value("peers", &[]).expect("the agent counts its accounts");
+    assert!(accounts < 4_200.0, "{accounts} accounts, with room for 4,096 half-open ones");
+    let grown = agent.scrape().process("resident_memory_bytes") - resident;
+    assert!(grown < 8e6, "resident memory grew by {grown} bytes");
 }

@@ -9,3 +9,4 @@ mod limits;
 mod metrics;
 mod nat_pool;
 mod preexisting;
+mod syn_watch;

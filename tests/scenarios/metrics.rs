@@ -1,20 +1,18 @@
 //! What is served: valid for Prometheus, bounded, grouped, and reloaded.
 
 use std::{
-    fs,
     io::Write as _,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use lab::{
-    agent::{Agent, Series},
+    agent::{Agent, Config, Series},
     eventually,
     topology::{Family, Pair, address, pair},
     traffic::Traffic,
 };
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 const PORT: u16 = 8001;
 
@@ -113,12 +111,10 @@ fn every_series_exists_from_the_start() {
 #[test]
 fn groups_top_k_and_reload() {
     let pair = pair();
-    let directory = TempDir::new().expect("a temporary directory");
-    let file = directory.path().join("tcpwarden.toml");
     let grouped =
         "[limits]\nexported_peers = 2\n[[peer]]\nname = \"gateways\"\ncidrs = [\"10.77.0.16/29\"]\n";
-    fs::write(&file, grouped).expect("a config file");
-    let agent = Agent::start(&pair.server, &["--config.file", file.to_str().expect("a path")]);
+    let config = Config::new(grouped);
+    let agent = Agent::start(&pair.server, &config.args());
 
     // Three of the group, five others; 8 · 20 + 1 + 2 + 3 + 4 + 5 connections.
     add_addresses(&pair, (16..19).chain(31..36));
@@ -152,7 +148,7 @@ fn groups_top_k_and_reload() {
     assert!(!metrics.peers("inbound").contains("10.77.0.16"), "a member of a group has no series of its own");
 
     // A broken file leaves the old configuration in force and says so.
-    fs::write(&file, "[limits]\nexported_pears = 2\n").expect("a config file");
+    config.write("[limits]\nexported_pears = 2\n");
     agent.signal(Signal::HUP);
     let reloaded = |agent: &Agent<'_>| agent.scrape().value("config_last_reload_successful", &[]);
     eventually(Duration::from_secs(10), || {
@@ -162,11 +158,7 @@ fn groups_top_k_and_reload() {
     assert_eq!(agent.scrape().peer("peer_connections_total", gateways, &[]), 60);
 
     // A right one takes effect: other names, everyone shown.
-    fs::write(
-        &file,
-        grouped.replace("gateways", "zones").replace("exported_peers = 2", "exported_peers = 50"),
-    )
-    .expect("a config file");
+    config.write(&grouped.replace("gateways", "zones").replace("exported_peers = 2", "exported_peers = 50"));
     agent.signal(Signal::HUP);
     eventually(Duration::from_secs(10), || {
         let metrics = agent.scrape();
@@ -187,10 +179,8 @@ fn groups_top_k_and_reload() {
 #[test]
 fn a_peer_that_went_away_loses_its_series_and_is_counted() {
     let pair = pair();
-    let directory = TempDir::new().expect("a temporary directory");
-    let file = directory.path().join("tcpwarden.toml");
-    fs::write(&file, "[limits]\nforget_after = \"2s\"\n").expect("a config file");
-    let agent = Agent::start(&pair.server, &["--config.file", file.to_str().expect("a path")]);
+    let config = Config::new("[limits]\nforget_after = \"2s\"\n");
+    let agent = Agent::start(&pair.server, &config.args());
     // The client closes, so no TIME_WAIT keeps the account alive here.
     let server = Traffic::serve(&pair.server, Pair::server_address(Family::V4), PORT, 1, "read,close");
     let client = Traffic::connect(&pair.client, Pair::server_address(Family::V4), PORT, 1, "close");

@@ -13,10 +13,41 @@ use std::{
 use prometheus_parse::{Scrape, Value};
 use tempfile::TempDir;
 
-use crate::{eventually, host::Host, program};
+use crate::{capture::Reuses, eventually, host::Host, program};
 
 /// Where each agent serves, on its own host's loopback.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
+
+/// A configuration file; removed on drop.
+#[derive(Debug)]
+pub struct Config {
+    path: String,
+    _directory: TempDir,
+}
+
+impl Config {
+    /// Writes it.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let file = directory.path().join("tcpwarden.toml");
+        let path = file.to_str().expect("the path is text").to_owned();
+        let config = Self { path, _directory: directory };
+        config.write(text);
+        config
+    }
+
+    /// Writes it anew.
+    pub fn write(&self, text: &str) {
+        fs::write(&self.path, text).expect("a config file");
+    }
+
+    /// The arguments that name it.
+    #[must_use]
+    pub fn args(&self) -> [&str; 2] {
+        ["--config.file", &self.path]
+    }
+}
 
 /// A running agent; killed on drop if it still runs.
 #[derive(Debug)]
@@ -189,6 +220,29 @@ impl Metrics {
         let values: Vec<f64> = matching.map(|sample| number(&sample.value)).collect();
         assert!(values.len() <= 1, "{name}{labels:?} is {} series", values.len());
         values.first().copied()
+    }
+
+    /// What it tells of an inbound peer's SYNs that met TIME_WAIT.
+    #[must_use]
+    pub fn reuses(&self, peer: &str, port: u16) -> Reuses {
+        let port = port.to_string();
+        let series = Series { peer, port: &port, direction: "inbound" };
+        let value = |family, label: &[(&str, &str)]| self.peer(family, series, label);
+        let answer = |answer| value("peer_time_wait_answers_total", &[("answer", answer)]);
+        let end = |end| value("peer_refused_attempts_total", &[("end", end)]);
+        let told = Reuses {
+            accepted: value("peer_time_wait_syns_total", &[("outcome", "accepted")]),
+            refused_by_ack: answer("ack"),
+            refused_by_reset: answer("reset"),
+            unanswered: answer("none"),
+            syn_retries: value("peer_syn_retries_total", &[]),
+            connected_after_reset: end("reset"),
+            connected_by_retry: end("retry"),
+            gave_up: end("gave_up"),
+        };
+        let refused = value("peer_time_wait_syns_total", &[("outcome", "refused")]);
+        assert_eq!(refused, told.refused_by_ack + told.refused_by_reset + told.unanswered);
+        told
     }
 
     /// The samples that contain one of `words` and are not 0, for the message of a failed test.

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::{Child, Stdio},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -17,25 +17,32 @@ use tempfile::TempDir;
 
 use crate::host::Host;
 
-/// A running capture of all TCP packets on `eth0` of a host.
+/// A running capture of TCP packets on `eth0` of a host.
 #[derive(Debug)]
 pub struct Capture {
     tcpdump: Child,
     _directory: TempDir,
     file: PathBuf,
+    last_words: Option<JoinHandle<String>>,
 }
 
 impl Capture {
     /// Starts it, and waits until it captures.
     #[must_use]
     pub fn start(host: &Host) -> Self {
+        Self::of(host, "tcp")
+    }
+
+    /// As [`Self::start`], of the packets that `filter` lets through.
+    #[must_use]
+    pub fn of(host: &Host, filter: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let file = directory.path().join("capture.pcap");
         let mut command = host.command("tcpdump");
         command
             .args(["-i", "eth0", "-s", "128", "-B", "65536", "-U", "--immediate-mode", "-Z", "root", "-w"])
             .arg(&file)
-            .arg("tcp");
+            .arg(filter);
         let mut tcpdump =
             command.stderr(Stdio::piped()).spawn().expect("tcpdump runs (`cargo xtask setup` installs it)");
         let mut stderr = BufReader::new(tcpdump.stderr.take().expect("stderr is piped"));
@@ -45,9 +52,9 @@ impl Capture {
             let read = stderr.read_line(&mut line).expect("tcpdump prints text");
             assert!(read > 0, "tcpdump ended before it listened");
         }
-        // Keep the pipe drained, so that tcpdump never blocks on its last words.
-        thread::spawn(move || stderr.lines().for_each(drop));
-        Self { tcpdump, _directory: directory, file }
+        let last_words =
+            thread::spawn(move || stderr.lines().map_while(Result::ok).collect::<Vec<_>>().join("; "));
+        Self { tcpdump, _directory: directory, file, last_words: Some(last_words) }
     }
 
     /// Stops it and returns what was on the wire.
@@ -56,6 +63,9 @@ impl Capture {
         thread::sleep(Duration::from_millis(300)); // Packets still on their way through the kernel's ring.
         interrupt(&self.tcpdump);
         let _ = self.tcpdump.wait();
+        let last_words = self.last_words.take().map(JoinHandle::join);
+        let last_words = last_words.and_then(Result::ok).unwrap_or_default();
+        assert!(last_words.contains("; 0 packets dropped by kernel"), "tcpdump is no truth: {last_words}");
         let file = File::open(&self.file).expect("tcpdump wrote its file");
         let mut reader = PcapReader::new(file).expect("a pcap file");
         let mut wire = Wire::default();
@@ -104,6 +114,10 @@ struct Segment {
     seq: u32,
     payload: u32,
 }
+
+/// A connection that takes the place of a TIME_WAIT begins so far above where that left off (net/ipv4/tcp_minisocks.c
+/// tcp_timewait_state_process()); one that meets none begins anywhere.
+const ISN_STEP: u32 = 65_537;
 
 /// What the packets of one service say, summed over its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,27 +195,20 @@ impl Wire {
         self.segments.push((key, segment));
     }
 
-    /// What happened on the 4-tuples of one service that the server still remembered. Nothing may have lasted 60 s.
+    /// What happened between one client address and a service, on 4-tuples that the server still remembered.
     #[must_use]
-    pub fn reuses(&self, server: IpAddr, port: u16) -> Reuses {
+    pub fn reuses(&self, client: IpAddr, server: IpAddr, port: u16) -> Reuses {
         let mut sum = Reuses::default();
-        let mut tuples: BTreeMap<SocketAddr, Tuple> = BTreeMap::new();
-        for ((client, to), segment) in &self.segments {
-            if *to == SocketAddr::new(server, port) {
-                tuples.entry(*client).or_default().see(*segment, &mut sum);
+        let mut tuples: BTreeMap<u16, Tuple> = BTreeMap::new();
+        for ((from, to), segment) in &self.segments {
+            if from.ip() == client && *to == SocketAddr::new(server, port) {
+                tuples.entry(from.port()).or_default().see(*segment, &mut sum);
             }
         }
         for tuple in tuples.values_mut() {
             tuple.end(&mut sum);
         }
         sum
-    }
-
-    /// The clients' ports of one service and client address.
-    #[must_use]
-    pub fn source_ports(&self, client: IpAddr, port: u16) -> BTreeSet<u16> {
-        let of = |(from, to): &Flow| (from.ip() == client && to.port() == port).then_some(from.port());
-        self.segments.iter().filter_map(|(flow, _)| of(flow)).collect()
     }
 
     /// Sums the connections to one port of one server.
@@ -240,6 +247,33 @@ pub struct Reuses {
     pub gave_up: u64,
 }
 
+impl Reuses {
+    /// All figures, in their order.
+    #[must_use]
+    pub fn figures(&self) -> [u64; 8] {
+        let Self {
+            accepted,
+            refused_by_ack,
+            refused_by_reset,
+            unanswered,
+            syn_retries,
+            connected_after_reset,
+            connected_by_retry,
+            gave_up,
+        } = *self;
+        [
+            accepted,
+            refused_by_ack,
+            refused_by_reset,
+            unanswered,
+            syn_retries,
+            connected_after_reset,
+            connected_by_retry,
+            gave_up,
+        ]
+    }
+}
+
 /// One 4-tuple over all its connections.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "what is remembered of a 4-tuple")]
@@ -247,6 +281,8 @@ struct Tuple {
     server_closed: bool,
     /// The sequence number that a TIME_WAIT at the server expects.
     time_wait: Option<u32>,
+    /// The sequence number after the server's last.
+    server_end: u32,
     /// A SYN that met it and has no answer yet.
     waiting: bool,
     /// The last SYN's sequence number.
@@ -275,6 +311,7 @@ impl Tuple {
                 sum.gave_up += 1;
             }
             self.syn = Some(segment.seq);
+            self.server_closed = false;
             self.waiting = self.time_wait.is_some();
         } else if segment.rst {
             if self.time_wait == Some(segment.seq) {
@@ -290,7 +327,7 @@ impl Tuple {
 
     fn see_server(&mut self, segment: Segment, sum: &mut Reuses) {
         if segment.syn {
-            if std::mem::take(&mut self.waiting) {
+            if std::mem::take(&mut self.waiting) && segment.seq == self.server_end.wrapping_add(ISN_STEP) {
                 sum.accepted += 1;
             }
             self.time_wait = None;
@@ -302,6 +339,7 @@ impl Tuple {
             self.reset = false;
         } else if segment.fin {
             self.server_closed = true;
+            self.server_end = segment.seq.wrapping_add(segment.payload + 1);
         } else if std::mem::take(&mut self.waiting) {
             self.refused = true;
             if segment.rst {

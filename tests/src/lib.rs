@@ -16,34 +16,45 @@ pub mod agent;
 pub mod capture;
 pub mod host;
 pub mod nat;
+pub mod plays;
 pub mod topology;
 pub mod traffic;
 pub mod truth;
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
 /// Asks `check` again and again until it is content; panics with its last complaint after `patience`.
-pub fn eventually(patience: Duration, mut check: impl FnMut() -> Result<(), String>) {
+pub fn eventually(patience: Duration, check: impl FnMut() -> Result<(), String>) {
+    if let Err(complaint) = within(patience, check) {
+        panic!("after {patience:?}: {complaint}");
+    }
+}
+
+/// As [`eventually`], but returns the last complaint.
+///
+/// # Errors
+/// What `check` complained of after `patience`.
+pub fn within<E>(patience: Duration, mut check: impl FnMut() -> Result<(), E>) -> Result<(), E> {
     let deadline = Instant::now() + patience;
     loop {
         match check() {
-            Ok(()) => return,
-            Err(complaint) => assert!(Instant::now() < deadline, "after {patience:?}: {complaint}"),
+            Ok(()) => return Ok(()),
+            Err(complaint) if Instant::now() >= deadline => return Err(complaint),
+            Err(_) => thread::sleep(Duration::from_millis(200)),
         }
-        thread::sleep(Duration::from_millis(200));
     }
 }
 
 /// A program of this workspace, built beside the running test.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test has a path");
-    let directory = test.parent().and_then(Path::parent).expect("tests are built in target/<profile>/deps");
-    let program = directory.join(name);
-    assert!(program.is_file(), "{} is not built; `cargo xtask test` builds it", program.display());
-    program
+    let own = std::env::current_exe().expect("it has a path");
+    // Tests are built in target/<profile>/deps, programs above it.
+    let beside = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    let found = beside.into_iter().find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not built; `cargo xtask test` builds it"))
 }

@@ -8,6 +8,24 @@ use std::{
 
 use crate::{host::Host, program};
 
+/// Who closes a connection first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// Its port is kept by the client's TIME_WAIT.
+    Client,
+    /// And by the server's.
+    Server,
+}
+
+impl First {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
 /// A `traffic` process; killed on drop if it still runs.
 #[derive(Debug)]
 pub struct Traffic {
@@ -47,30 +65,51 @@ impl Traffic {
         Self::start(host, "flood", to, port, count, &[&from.to_string()])
     }
 
-    /// Starts a server that closes every connection first, for a limited time.
+    /// Starts a server that never accepts; `backlog` and one more connections may wait.
     #[must_use]
-    pub fn hang_up(host: &Host, address: IpAddr, port: u16, seconds: usize) -> Self {
-        Self::start(host, "hangup", address, port, seconds, &[]).listening()
+    pub fn deaf(host: &Host, address: IpAddr, port: u16, backlog: usize) -> Self {
+        Self::start(host, "deaf", address, port, backlog, &[]).listening()
     }
 
-    /// Starts a client that makes `rate` connections a second for a time, each until the server closes it.
+    /// Starts to send a SYN from each of `count` forged addresses in 10.128.0.0/9.
     #[must_use]
-    pub fn pace(host: &Host, to: IpAddr, port: u16, seconds: usize, rate: f64) -> Self {
-        Self::start(host, "pace", to, port, seconds, &[&rate.to_string()])
+    pub fn spoof(host: &Host, to: IpAddr, port: u16, count: usize) -> Self {
+        Self::start(host, "spoof", to, port, count, &[])
+    }
+
+    /// Starts a server that takes all comers for a limited time.
+    #[must_use]
+    pub fn welcome(host: &Host, address: IpAddr, port: u16, seconds: usize, first: First) -> Self {
+        Self::start(host, "welcome", address, port, seconds, &[first.word()]).listening()
+    }
+
+    /// Starts a client that makes `rate` connections a second for a time.
+    #[must_use]
+    pub fn pace(host: &Host, to: IpAddr, port: u16, seconds: usize, rate: f64, first: First) -> Self {
+        Self::start(host, "pace", to, port, seconds, &[&rate.to_string(), first.word()])
     }
 
     /// Waits until a paced client has ended; returns how many connections came about, and how many failed.
     pub fn paced(&mut self) -> (u64, u64) {
+        self.watch_pace(|_, _| {})
+    }
+
+    /// As [`Self::paced`], with a call about every second that tells both figures so far.
+    pub fn watch_pace(&mut self, mut each: impl FnMut(u64, u64)) -> (u64, u64) {
+        let mut last = false;
         loop {
-            match self.line().as_str() {
-                "done" => break,
-                "" => panic!("the client ended before it was done"),
-                _ => {}
+            let line = self.line();
+            if line == "done" {
+                last = true;
+                continue;
             }
+            let (connected, failed) = line.split_once(' ').expect("two numbers; the client ended too early");
+            let figures = (connected.parse().expect("a number"), failed.parse().expect("a number"));
+            if last {
+                return figures;
+            }
+            each(figures.0, figures.1);
         }
-        let line = self.line();
-        let (connected, failed) = line.split_once(' ').expect("two numbers");
-        (connected.parse().expect("a number"), failed.parse().expect("a number"))
     }
 
     fn start(host: &Host, role: &str, address: IpAddr, port: u16, count: usize, rest: &[&str]) -> Self {

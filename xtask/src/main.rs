@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
 
+mod lab;
 mod run;
 mod setup;
 mod shell;
@@ -24,6 +25,11 @@ enum Cli {
         /// For example --config.file FILE
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
+    },
+    /// Play an incident at its real size in network namespaces, and tell what the agent knew when
+    Lab {
+        /// Which incident
+        incident: lab::Incident,
     },
     /// Run every test: formatting, lints, unit tests, and the lab on this kernel
     Test(test::Options),
@@ -59,6 +65,7 @@ impl Cli {
                 setup::tracefs_without_btf()?;
                 run::run(&args)
             }
+            Self::Lab { incident } => lab::play(incident),
             Self::Test(options) => test::test(&options),
         }
     }

@@ -20,12 +20,12 @@ use probe_ebpf::{
         CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LISTEN, SYN_RECV, SYN_SENT,
     },
     tally::Tally,
-    tuple_memory::{CLOSE_UNSEEN, MINI_SOCKET, REFUSED, STAMP_FLAGS, TIME_WAIT_NS},
+    tuple_memory::{CLOSE_UNSEEN, ISN_STEP, MINI_SOCKET, REFUSED, STAMP_FLAGS, TIME_WAIT_NS, TupleSlot},
 };
 
 use crate::{
     accounts::{account, direction, key, mark_source_port, observe, touch_port},
-    constants::{RECORD_EXTRAS, RECORD_STATE},
+    constants::{RECORD_EXTRAS, RECORD_STATE, TIME_WAIT_ARGUMENTS},
     maps::{CONNECTIONS, PORTS, add, lost, tally},
     refusals,
     socket::{RecordedSocket, Socket, TypedSocket, recorded},
@@ -159,23 +159,37 @@ fn establish<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<
             touch_port(tuple.local_port, now);
             mark_source_port(&key, tuple.remote_port);
         }
-        let stamp = CLOSED_TUPLES.take(&tuple);
-        if stamp != 0 {
-            let since = now.saturating_sub(stamp & !STAMP_FLAGS);
-            if stamp & CLOSE_UNSEEN == 0 {
-                observe(&raw mut (*counters).reuse, &REUSE_BOUNDS_NS, since);
-                if stamp & MINI_SOCKET != 0 && since < TIME_WAIT_NS && direction == INBOUND {
-                    add(&raw mut (*counters).time_wait_accepted, 1);
-                }
+        let closed = CLOSED_TUPLES.take(&tuple);
+        if closed.stamp != 0 && closed.stamp & CLOSE_UNSEEN == 0 {
+            let since = now.saturating_sub(closed.stamp & !STAMP_FLAGS);
+            observe(&raw mut (*counters).reuse, &REUSE_BOUNDS_NS, since);
+            if direction == INBOUND
+                && closed.stamp & MINI_SOCKET != 0
+                && took_its_place(socket, &closed, since)
+            {
+                add(&raw mut (*counters).time_wait_accepted, 1);
             }
-            if stamp & REFUSED != 0 {
-                refusals::connected(ctx, &tuple, socket.next_expected(), account, now);
-            }
+        }
+        if closed.stamp & REFUSED != 0 {
+            refusals::connected(ctx, &tuple, socket.next_expected(), account, now);
         }
     }
     let flags = if direction == OUTBOUND { OUTBOUND_FLAG | ESTABLISHED_FLAG } else { ESTABLISHED_FLAG };
     remember(ctx, socket.id(), Connection { since_ns: now, flags });
     Some(())
+}
+
+/// Whether a new connection was accepted by the mini-socket of the one before it on its 4-tuple, rather than after that was gone.
+///
+/// Since tcp_timewait_state_process() hands the first sequence number out in an argument of its own (6.10 on), the connection has the
+/// number that the mini-socket gave it. Before, it is lost on the way, and the age decides; the kernel's timer may be a second or two late.
+#[inline(always)]
+fn took_its_place(socket: &impl Socket, closed: &TupleSlot, since: u64) -> bool {
+    if TIME_WAIT_ARGUMENTS.load() < 4 {
+        return since < TIME_WAIT_NS;
+    }
+    let first = closed.next_sent.wrapping_add(ISN_STEP);
+    socket.unacknowledged() == Some(first.wrapping_add(1))
 }
 
 /// A connection leaves ESTABLISHED, as each does exactly once: whoever makes it leave ended it.
@@ -216,7 +230,8 @@ fn close<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> 
     if !matches!(old, SYN_SENT | SYN_RECV) {
         // The full socket ends here and leaves a mini-socket, in FIN_WAIT2 or TIME_WAIT, unless a RST or an error ended it.
         let mini = matches!(old, FIN_WAIT2 | CLOSING) && socket.error() == 0;
-        CLOSED_TUPLES.remember(&tuple, now, if mini { MINI_SOCKET } else { 0 });
+        let next_sent = socket.next_sent().unwrap_or(0);
+        CLOSED_TUPLES.remember(&tuple, now, if mini { MINI_SOCKET } else { 0 }, next_sent);
         if connection.flags == UNKNOWN.flags {
             return None;
         }

@@ -93,7 +93,7 @@ fn endpoints(ctx: &SkBuffContext) -> Option<(Address, Address, usize)> {
 #[inline(always)]
 pub fn count<C: EbpfContext>(ctx: &C, tuple: &FourTuple, isn: u32, now: u64) -> Option<()> {
     let account = half_open_account(ctx, &key(tuple, INBOUND))?;
-    let seen = SEEN_SYNS.remember(&FourTuple { isn, ..*tuple }, now, 0);
+    let seen = SEEN_SYNS.remember(&FourTuple { isn, ..*tuple }, now, 0, 0);
     let repeated = seen != 0 && now.wrapping_sub(seen) < WORTH_REMEMBERING_NS;
     // SAFETY: `account` points into a live map value; the change is an atomic add.
     unsafe {

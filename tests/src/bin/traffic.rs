@@ -4,10 +4,12 @@
 //!     traffic connect ADDRESS COUNT STEP,STEP,… [SOURCE-PORT]
 //!     traffic drain   ADDRESS COUNT             (accept and close, one after the other)
 //!     traffic flood   ADDRESS COUNT FROM        (connect from that address and wait for the close, as often)
-//!     traffic hangup  ADDRESS SECONDS           (accept and close, many at a time, until the time is over)
-//!     traffic pace    ADDRESS SECONDS RATE      (connect so often a second and wait for the close; then print what failed)
+//!     traffic deaf    ADDRESS BACKLOG           (listen and never accept, until stdin ends)
+//!     traffic spoof   ADDRESS COUNT             (a SYN from each of so many addresses in 10.128.0.0/9, none of which exists)
+//!     traffic welcome ADDRESS SECONDS FIRST     (accept many at a time until the time is over)
+//!     traffic pace    ADDRESS SECONDS RATE FIRST    (connect so often a second; print what came about and what failed)
 //!
-//! All connections of a process take a step before any takes the next. Steps: `read` to the end of the stream, `peek`
+//! FIRST is who closes first, `server` or `client`. All connections of a process take a step before any takes the next. Steps: `read` to the end of the stream, `peek`
 //! until data is there, `write` ten bytes, `shut` our side, `linger0`, `timeout1` (TCP_USER_TIMEOUT of one second),
 //! `gate` (wait for a line on stdin), `hold` (until stdin ends), `close`. A server prints `listening`, a client prints
 //! one line per failed connection attempt; errors of a step are part of the play.
@@ -24,7 +26,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use socket2::{Domain, Socket, Type};
+use etherparse::PacketBuilder;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// Nothing waits longer for its peer: a play that goes wrong ends by itself.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -32,17 +35,25 @@ const PATIENCE: Duration = Duration::from_mins(1);
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [role, address, count, rest @ ..] = args.as_slice() else {
-        bail!("usage: traffic serve|connect|drain|flood|hangup|pace ADDRESS COUNT …");
+        bail!("usage: traffic serve|connect|drain|flood|deaf|spoof|welcome|pace ADDRESS COUNT …");
     };
     let address: SocketAddr = address.parse().context("ADDRESS")?;
     let count: usize = count.parse().context("COUNT")?;
     match (role.as_str(), rest) {
         ("drain", _) => return drain(address, count),
         ("flood", [from]) => return flood(address, count, from.parse().context("FROM")?),
-        ("hangup", _) => return paced::hang_up(address, Duration::from_secs(count as u64)),
-        ("pace", [rate]) => {
+        ("spoof", _) => return spoof(address, u32::try_from(count)?),
+        ("deaf", _) => {
+            let _listener = listen_with(address, i32::try_from(count)?)?;
+            io::stdin().read_to_end(&mut Vec::new())?;
+            return Ok(());
+        }
+        ("welcome", [first]) => {
+            return paced::welcome(address, Duration::from_secs(count as u64), first.parse()?);
+        }
+        ("pace", [rate, first]) => {
             let rate = rate.parse().context("RATE")?;
-            return paced::pace(address, Duration::from_secs(count as u64), rate);
+            return paced::pace(address, Duration::from_secs(count as u64), rate, first.parse()?);
         }
         _ => {}
     }
@@ -87,7 +98,29 @@ fn flood(address: SocketAddr, count: usize, from: IpAddr) -> anyhow::Result<()> 
     Ok(())
 }
 
+fn spoof(address: SocketAddr, count: u32) -> anyhow::Result<()> {
+    let SocketAddr::V4(to) = address else { bail!("spoof knows IPv4 only") };
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+    socket.set_header_included_v4(true)?;
+    let mut packet = Vec::new();
+    for number in 0..count {
+        let [_, a, b, c] = number.to_be_bytes();
+        packet.clear();
+        let source_port = 1_024 + u16::from(c);
+        PacketBuilder::ipv4([10, 128 | a, b, c], to.ip().octets(), 64)
+            .tcp(source_port, to.port(), number, 64_240)
+            .syn()
+            .write(&mut packet, &[])?;
+        socket.send_to(&packet, &address.into())?;
+    }
+    Ok(())
+}
+
 fn listen(address: SocketAddr) -> anyhow::Result<Socket> {
+    listen_with(address, 4096)
+}
+
+fn listen_with(address: SocketAddr, backlog: i32) -> anyhow::Result<Socket> {
     let listener = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     listener.set_reuse_address(true)?;
     listener.set_reuse_port(true)?; // A successor may start while its predecessor accepts its last connection.
@@ -95,7 +128,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<Socket> {
         listener.set_only_v6(false)?;
     }
     listener.bind(&address.into()).with_context(|| format!("bind {address}"))?;
-    listener.listen(4096)?;
+    listener.listen(backlog)?;
     listener.set_read_timeout(Some(PATIENCE))?; // Holds for accept(), and for the accepted sockets.
     println!("listening");
     Ok(listener)

@@ -1,8 +1,9 @@
-//! Load at a given rate: a server that closes first, and a client that neither hurries nor waits.
+//! Load at a given rate: a server that takes all comers, and a client that neither hurries nor waits.
 
 use std::{
     io,
     net::SocketAddr,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::bail;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -25,12 +27,31 @@ const PATIENCE: Duration = Duration::from_millis(3_500);
 /// Connections are begun in bunches, so often a second.
 const BUNCHES: u32 = 20;
 
+/// Who closes a connection first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    Client,
+    Server,
+}
+
+impl FromStr for First {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match text {
+            "client" => Ok(Self::Client),
+            "server" => Ok(Self::Server),
+            _ => bail!("FIRST is {text}, neither client nor server"),
+        }
+    }
+}
+
 fn runtime() -> io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Accepts and closes until `time` is over.
-pub(super) fn hang_up(address: SocketAddr, time: Duration) -> anyhow::Result<()> {
+/// Accepts until `time` is over.
+pub(super) fn welcome(address: SocketAddr, time: Duration, first: First) -> anyhow::Result<()> {
     let listener: std::net::TcpListener = listen(address)?.into();
     listener.set_nonblocking(true)?;
     runtime()?.block_on(async {
@@ -38,7 +59,7 @@ pub(super) fn hang_up(address: SocketAddr, time: Duration) -> anyhow::Result<()>
         let accept = async {
             loop {
                 if let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(greet(stream));
+                    tokio::spawn(greet(stream, first));
                 }
             }
         };
@@ -47,16 +68,18 @@ pub(super) fn hang_up(address: SocketAddr, time: Duration) -> anyhow::Result<()>
     })
 }
 
-/// Says ten bytes, closes first, and takes what the client says until it closes, too.
-async fn greet(mut stream: TcpStream) {
+/// Says ten bytes, closes, if it is the first to, and takes what the client says until that closes.
+async fn greet(mut stream: TcpStream, first: First) {
     let _ = stream.write_all(b"ten bytes!").await;
-    let _ = stream.shutdown().await;
+    if first == First::Server {
+        let _ = stream.shutdown().await;
+    }
     let _ = timeout(PATIENCE, stream.read(&mut [0; 16])).await;
 }
 
-/// Begins `rate` connections a second for `time`, waits for each to be closed, and prints a line when all have ended:
+/// Begins `rate` connections a second for `time`, and prints a line when all have ended:
 /// how many connected and how many failed. A line per second says the same of the time so far.
-pub(super) fn pace(address: SocketAddr, time: Duration, rate: f64) -> anyhow::Result<()> {
+pub(super) fn pace(address: SocketAddr, time: Duration, rate: f64, first: First) -> anyhow::Result<()> {
     let connected = Arc::new(AtomicU64::new(0));
     let failed = Arc::new(AtomicU64::new(0));
     runtime()?.block_on(async {
@@ -75,7 +98,7 @@ pub(super) fn pace(address: SocketAddr, time: Duration, rate: f64) -> anyhow::Re
                 made += 1;
                 let (connected, failed) = (Arc::clone(&connected), Arc::clone(&failed));
                 tasks.spawn(async move {
-                    let counter = if visit(address).await { connected } else { failed };
+                    let counter = if visit(address, first).await { connected } else { failed };
                     counter.fetch_add(1, Ordering::Relaxed);
                 });
             }
@@ -96,8 +119,12 @@ fn report(connected: &AtomicU64, failed: &AtomicU64) {
 }
 
 /// One connection; whether it came about and the server's words arrived.
-async fn visit(address: SocketAddr) -> bool {
+async fn visit(address: SocketAddr, first: First) -> bool {
     let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(address)).await else { return false };
-    let mut words = Vec::new();
-    matches!(timeout(PATIENCE, stream.read_to_end(&mut words)).await, Ok(Ok(10)))
+    let mut words = [0; 10];
+    if !matches!(timeout(PATIENCE, stream.read_exact(&mut words)).await, Ok(Ok(10))) {
+        return false;
+    }
+    // The end of the server's stream, or our own close.
+    first == First::Client || matches!(timeout(PATIENCE, stream.read(&mut words)).await, Ok(Ok(0)))
 }
