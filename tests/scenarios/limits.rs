@@ -6,6 +6,7 @@ use lab::{
     agent::{Agent, Config, Series},
     capture::{Capture, Service},
     eventually,
+    host::Host,
     topology::{Family, Pair, address, pair},
     traffic::{First, Traffic},
 };
@@ -68,12 +69,24 @@ fn more_peers_connections_and_tuples_than_there_is_room_for() {
 /// Forged sources of the flood.
 const FORGED: usize = 1_000_000;
 
+const ARRIVED: &str = "table ip lab { chain arrived { type filter hook input priority filter; \
+                       ip saddr 10.128.0.0/9 tcp flags & (syn | ack) == syn counter; }\n}\n";
+
+/// How many forged SYNs the firewall saw.
+fn arrived(server: &Host) -> u64 {
+    let rules = server.sh("nft list table ip lab");
+    let (_, rest) = rules.split_once("counter packets ").expect("the rule counts");
+    rest.split_whitespace().next().and_then(|count| count.parse().ok()).expect("a number")
+}
+
 #[test]
 fn a_flood_of_a_million_forged_syns_leaves_the_real_peers_figures_right() {
     let pair = pair();
     let (client, server) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
     // What the server answers goes back to the client's host, where nobody wants it.
     pair.server.sh(&format!("ip route add 10.128.0.0/9 via {client}"));
+    // A backlog of the network's may drop some; what arrives, the firewall counts.
+    pair.server.feed("nft", &["-f", "-"], ARRIVED);
     // The watch makes an account of each forged address, as long as there is room.
     let config = Config::new("[probe]\nsyn_watch = true\n");
     let agent = Agent::start(&pair.server, &config.args());
@@ -106,8 +119,14 @@ fn a_flood_of_a_million_forged_syns_leaves_the_real_peers_figures_right() {
     let forged = metrics.sum("peer_syns_total", "inbound", None)
         - wire.syns
         - metrics.sum("peer_syns_total", "inbound", Some("127.0.0.1"));
-    assert_eq!(forged, FORGED as u64, "every forged SYN is in some series");
-    assert!(lost("half_open_peers") > 0.9 * FORGED as f64, "{}", metrics.lines_with(&["lost_total"]));
+    let arrived = arrived(&pair.server);
+    assert!(arrived > FORGED as u64 * 9 / 10, "{arrived} of {FORGED} arrived");
+    // The first hundred addresses had series of their own until heavier ones came, and took their one SYN with them.
+    assert!(
+        (arrived - 100..=arrived).contains(&forged),
+        "{forged} of {arrived} forged SYNs are in some series"
+    );
+    assert!(lost("half_open_peers") > 0.9 * arrived as f64, "{}", metrics.lines_with(&["lost_total"]));
     assert!(lost("peers") < 1.0, "no forged address took the room of a real one");
     let accounts = metrics.value("peers", &[]).expect("the agent counts its accounts");
     assert!(accounts < 4_200.0, "{accounts} accounts, with room for 4,096 half-open ones");
