@@ -27,8 +27,8 @@ pub struct Refusal {
     pub attempts: u32,
     /// 1: a RST of the client took the mini-socket away.
     pub reset: u32,
-    /// Always 0.
-    pub zero: u32,
+    /// When the mini-socket last sent an ACK, in the kernel's jiffies; 0: not known.
+    pub acked_at: u32,
 }
 
 /// A story that ended, as the ring buffer carries it when a connection came about.

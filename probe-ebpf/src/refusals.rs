@@ -20,20 +20,34 @@ use crate::{
     tuples::CLOSED_TUPLES,
 };
 
+/// A SYN that a mini-socket refused.
+pub struct RefusedSyn {
+    /// Its sequence number.
+    pub isn: u32,
+    /// How it was answered.
+    pub answer: RefusalAnswer,
+    /// When the mini-socket last sent an ACK, in jiffies; 0 where `answer` is known otherwise.
+    pub acked_at: u32,
+}
+
 /// Books a refused SYN and goes on with its story.
 #[inline(always)]
-pub fn refused<C: EbpfContext>(
-    ctx: &C,
-    tuple: &FourTuple,
-    isn: u32,
-    answer: RefusalAnswer,
-    now: u64,
-) -> Option<()> {
+pub fn refused<C: EbpfContext>(ctx: &C, tuple: &FourTuple, syn: &RefusedSyn, now: u64) -> Option<()> {
     if direction_of_port(tuple.local_port, now) != INBOUND {
         return None;
     }
     let key = key(tuple, INBOUND);
     let account = account(ctx, &key)?;
+    let isn = syn.isn;
+    let story = REFUSALS.get_ptr_mut(tuple);
+    let mut answer = syn.answer;
+    if let Some(story) = story
+        // SAFETY: `story` points into a live map value.
+        && syn.acked_at != 0 && unsafe { (*story).acked_at } == syn.acked_at
+    {
+        // That ACK was for an earlier SYN.
+        answer = RefusalAnswer::None;
+    }
     // SAFETY: `account` points into a live map value; the change is an atomic add.
     unsafe { add(&raw mut (*account).counters.time_wait_refused[answer as usize], 1) };
     mark_source_port(&key, tuple.remote_port);
@@ -42,9 +56,9 @@ pub fn refused<C: EbpfContext>(
     }
     CLOSED_TUPLES.mini_socket_refused(tuple, now);
 
-    let mut answers = [0; REFUSAL_ANSWERS];
-    answers[answer as usize] = 1;
-    let Some(story) = REFUSALS.get_ptr_mut(tuple) else {
+    let Some(story) = story else {
+        let mut answers = [0; REFUSAL_ANSWERS];
+        answers[answer as usize] = 1;
         let first = Refusal {
             first_ns: now,
             last_ns: now,
@@ -55,7 +69,7 @@ pub fn refused<C: EbpfContext>(
             retries: 0,
             attempts: 1,
             reset: 0,
-            zero: 0,
+            acked_at: syn.acked_at,
         };
         if REFUSALS.insert(tuple, first, u64::from(BPF_ANY)).is_err() {
             lost(ctx, Tally::LostRefusals);
@@ -66,6 +80,7 @@ pub fn refused<C: EbpfContext>(
     unsafe {
         let pause = now.saturating_sub((*story).last_ns);
         (*story).last_ns = now;
+        (*story).acked_at = syn.acked_at;
         (*story).answers[answer as usize] += 1;
         if (*story).isn == isn {
             (*story).retries += 1;

@@ -7,9 +7,10 @@ use lab::{
     capture::{Capture, Service, Wire},
     eventually,
     host::Host,
+    plays::{Outcome, lacks_a_few, until_right},
     topology::{Family, Pair, address, pair},
     traffic::Traffic,
-    truth,
+    truth, within,
 };
 
 /// Connections per ending.
@@ -333,12 +334,12 @@ fn port_of(ending: &Ending, family: Family) -> u16 {
 
 /// Collects every difference, to show all of them at once.
 #[derive(Default)]
-struct Differences(Vec<String>);
+struct Differences(Vec<(String, (u64, u64))>);
 
 impl Differences {
     fn compare(&mut self, what: impl FnOnce() -> String, got: u64, expected: u64) {
         if got != expected {
-            self.0.push(format!("{}: {got}, expected {expected}", what()));
+            self.0.push((format!("{}: {got}, expected {expected}", what()), (got, expected)));
         }
     }
 }
@@ -436,22 +437,9 @@ fn without_loopback(mut sockets: truth::Sockets) -> truth::Sockets {
 }
 
 /// How often a play is repeated when the kernel left out runs of a program.
-const PLAYS: u32 = 3;
-
 /// All endings, seen through one kind of hooks and one kind of census.
-///
-/// The kernel does not run a program that is interrupted by its own event, and counts that. A play in which an agent
-/// reports such a run is void: then its counters must differ from the wire. It must not happen in every play.
 fn all_endings(hooks: &str, census: &str) {
-    let right = (0..PLAYS).any(|_| is_whole_and_right(hooks, census));
-    assert!(right, "the kernel left out runs of the programs in each of {PLAYS} plays");
-}
-
-/// Number of runs that the kernel left out, by the agent's own account.
-fn missed(agent: &Agent<'_>) -> f64 {
-    let metrics = agent.scrape();
-    let missed = |hook| metrics.value("probe_missed_runs_total", &[("probe", hook)]);
-    HOOKS.iter().map(|hook| missed(hook).expect("the kernel counts them")).sum()
+    until_right(|| play_once(hooks, census));
 }
 
 const HOOKS: [&str; 5] = [
@@ -462,8 +450,7 @@ const HOOKS: [&str; 5] = [
     "tcp_send_reset",
 ];
 
-/// One play; `false` if it is void.
-fn is_whole_and_right(hooks: &str, census: &str) -> bool {
+fn play_once(hooks: &str, census: &str) -> Outcome<()> {
     let pair = pair();
     pair.client.sysctl("net.ipv4.tcp_syn_retries", "2");
     let server_agent = Agent::start(&pair.server, &["--hooks", hooks, "--census", census]);
@@ -483,19 +470,17 @@ fn is_whole_and_right(hooks: &str, census: &str) -> bool {
     });
 
     let wire = (captures.0.stop(), captures.1.stop());
-    let mut void = false;
-    eventually(Duration::from_secs(15), || {
-        void = missed(&server_agent) + missed(&client_agent) > 0.0;
+    let compared = within(Duration::from_secs(15), || {
         let Differences(differences) = differences(&server_agent.scrape(), &client_agent.scrape(), &wire);
-        if differences.is_empty() || void {
-            return Ok(());
-        }
+        if differences.is_empty() { Ok(()) } else { Err(differences) }
+    });
+    if let Err(differences) = compared {
         let rest = |agent: &Agent<'_>| agent.scrape().lines_with(&["peer=\"other\"", "_lost_", "_missed_"]);
         let (server, client) = (rest(&server_agent), rest(&client_agent));
-        Err(format!("{}\nserver:\n{server}\nclient:\n{client}", differences.join("\n")))
-    });
-    if void {
-        return false;
+        let (complaints, figures): (Vec<String>, Vec<(u64, u64)>) = differences.into_iter().unzip();
+        let complaint = format!("{}\nserver:\n{server}\nclient:\n{client}", complaints.join("\n"));
+        assert!(lacks_a_few(figures), "{complaint}");
+        return Outcome::Void(complaint);
     }
     eventually(Duration::from_secs(15), || {
         let server = (
@@ -525,7 +510,7 @@ fn is_whole_and_right(hooks: &str, census: &str) -> bool {
         let unasked = agent.log();
         assert!(!unasked.contains("warn:") && !unasked.contains("error:"), "the agent complains: {unasked}");
     }
-    true
+    Outcome::Right(())
 }
 
 #[test]

@@ -8,5 +8,6 @@ mod faults;
 mod limits;
 mod metrics;
 mod nat_pool;
+mod old_syns;
 mod preexisting;
 mod syn_watch;

@@ -195,6 +195,18 @@ impl Wire {
         self.segments.push((key, segment));
     }
 
+    /// The sequence number that the server expects next on each 4-tuple of a service: the one after the client's last.
+    #[must_use]
+    pub fn expected(&self, server: IpAddr, port: u16) -> BTreeMap<SocketAddr, u32> {
+        let to = SocketAddr::new(server, port);
+        let sent = self.segments.iter().filter(|((_, service), segment)| *service == to && segment.by_client);
+        sent.map(|((client, _), segment)| {
+            let length = segment.payload + u32::from(segment.syn) + u32::from(segment.fin);
+            (*client, segment.seq.wrapping_add(length))
+        })
+        .collect()
+    }
+
     /// What happened between one client address and a service, on 4-tuples that the server still remembered.
     #[must_use]
     pub fn reuses(&self, client: IpAddr, server: IpAddr, port: u16) -> Reuses {
@@ -311,8 +323,8 @@ impl Tuple {
                 sum.gave_up += 1;
             }
             self.syn = Some(segment.seq);
-            self.server_closed = false;
-            self.waiting = self.time_wait.is_some();
+            // Where only the server has closed, a mini-socket in FIN_WAIT2 is what remains.
+            self.waiting = self.time_wait.is_some() || std::mem::take(&mut self.server_closed);
         } else if segment.rst {
             if self.time_wait == Some(segment.seq) {
                 self.time_wait = None;

@@ -1,7 +1,8 @@
 //! Plays whose every event is counted, on a kernel that now and then does not run a program.
 //!
-//! Seen on 6.18 with another consumer of the same tracepoint as a witness: of 284 events it saw all, a typed program 281; the three
-//! missing ones lay in one softirq, and the kernel's `recursion_misses` stayed 0. So a play in which the agent tells a few
+//! Seen on 6.18 with a trace of the same tracepoint as a witness: of 284 events it saw all, a typed program 281; the three missing
+//! ones lay in one softirq, and the kernel's `recursion_misses` stayed 0 (task switches were missing from the trace around
+//! that time, too). So a play in which the agent tells a few
 //! events less than the wire, and in nothing more, is void and played again. More events than the wire, or many less, are wrong.
 
 /// How often a play may be void.

@@ -51,7 +51,7 @@ pub struct Accounts {
 /// What was last read from the kernel for one of its accounts.
 #[derive(Debug)]
 struct Row {
-    last: Counters,
+    last: Box<Counters>,
     account: AccountId,
     /// Whether it had sockets at the last census.
     has_sockets: bool,
@@ -61,14 +61,15 @@ struct Row {
 
 impl Row {
     fn new(account: AccountId, now: Duration) -> Self {
-        Self { last: Counters::zeroed(), account, has_sockets: false, active_at: now }
+        Self { last: Box::new(Counters::zeroed()), account, has_sockets: false, active_at: now }
     }
 }
 
 /// One peer's account: one row, or those of a group.
 #[derive(Debug)]
 struct Account {
-    totals: Totals,
+    // Boxed, as the counters of a row: a hash table keeps room for twice as many as it holds.
+    totals: Box<Totals>,
     rows: usize,
     shown: bool,
     /// Connections of late, decaying.
@@ -128,7 +129,7 @@ impl Accounts {
             Row::new(id, now)
         });
         let delta = difference(counters, &row.last);
-        row.last = *counters;
+        *row.last = *counters;
         if delta == Counters::zeroed() {
             return;
         }
@@ -137,7 +138,7 @@ impl Accounts {
             Some(account) => {
                 account.recent += (delta.connections + delta.syn_retries) as f64;
                 let totals = if account.shown {
-                    &mut account.totals
+                    &mut *account.totals
                 } else {
                     &mut others[row.account.direction as usize]
                 };
@@ -151,7 +152,7 @@ impl Accounts {
     pub fn gave_up(&mut self, peer: &PeerKey, attempts: u64) {
         let id = self.groups.account_of(peer);
         let totals = match self.by_id.get_mut(&id) {
-            Some(account) if account.shown => &mut account.totals,
+            Some(account) if account.shown => &mut *account.totals,
             _ => &mut self.others[id.direction as usize],
         };
         totals.gave_up += attempts;
@@ -160,7 +161,7 @@ impl Accounts {
     /// Replaces everyone's sockets by those of a census.
     pub fn settle(&mut self, now: Duration, census: &[(PeerKey, [u32; STATES])]) {
         let Self { groups, retention, rows, by_id, others, .. } = self;
-        for totals in by_id.values_mut().map(|account| &mut account.totals).chain(others.iter_mut()) {
+        for totals in by_id.values_mut().map(|account| &mut *account.totals).chain(others.iter_mut()) {
             totals.sockets = [0; STATES];
         }
         for row in rows.values_mut() {
@@ -217,7 +218,7 @@ impl Accounts {
             .rows
             .iter()
             .filter(|(key, row)| !key.peer.is_overflow() && !row.has_sockets && row.active_at < now)
-            .map(|(key, row)| (now.saturating_sub(row.active_at), *key, row.last))
+            .map(|(key, row)| (now.saturating_sub(row.active_at), key, &row.last))
             .collect();
         idle.sort_unstable_by_key(|&(idle_for, key, _)| (std::cmp::Reverse(idle_for), key));
         let room = capacity * CROWDED_PERCENT / 100;
@@ -225,7 +226,7 @@ impl Accounts {
         idle.into_iter()
             .enumerate()
             .filter(|&(place, (idle_for, ..))| idle_for >= forget_after || place < excess)
-            .map(|(_, (_, key, counters))| (key, counters))
+            .map(|(_, (_, key, counters))| (*key, **counters))
             .collect()
     }
 
@@ -314,7 +315,7 @@ impl Accounts {
 fn open_account(accounts: &mut HashMap<AccountId, Account>, places: usize, id: &AccountId) {
     let shown = matches!(id.peer, Peer::Group(_)) || accounts.len() < places;
     let account = accounts.entry(id.clone()).or_insert_with(|| Account {
-        totals: Totals::none(),
+        totals: Box::new(Totals::none()),
         rows: 0,
         shown,
         recent: 0.0,

@@ -18,7 +18,7 @@ use crate::{
         DROP_NOT_SPECIFIED, DROP_TW_PAWS, RFC1337, SKB_CB, TIME_WAIT_ARGUMENTS, TW_LAST_OOW_ACK_TIME,
     },
     maps::{LAST_RESET, tally},
-    refusals,
+    refusals::{self, RefusedSyn},
     socket::{Common, field, is_stamped_just_now},
     tuples::CLOSED_TUPLES,
 };
@@ -76,8 +76,8 @@ pub fn kfree_skb_btf(ctx: BtfTracePointContext) -> i32 {
     if old_timestamp || reason == DROP_NOT_SPECIFIED.load() {
         // SAFETY: the tracepoint's first argument is the packet, which TCP has parsed: it found the mini-socket by it.
         let segment = unsafe { Segment::of(ctx.arg(0)) };
-        if let Some(answer) = answer(sk) {
-            met(&ctx, common, &segment, answer, old_timestamp);
+        if let Some((answer, acked_at)) = answer(sk) {
+            met(&ctx, common, &segment, answer, acked_at, old_timestamp);
         }
     }
     0
@@ -106,7 +106,7 @@ pub fn tcp_timewait_state_process_fexit(ctx: FExitContext) -> i32 {
     };
     // SAFETY: the function's second argument is the packet, which TCP has parsed.
     let segment = unsafe { Segment::of(ctx.arg(1)) };
-    met(&ctx, common, &segment, answer, false);
+    met(&ctx, common, &segment, answer, 0, false);
     0
 }
 
@@ -117,13 +117,15 @@ fn met<C: EbpfContext>(
     common: Common,
     segment: &Segment,
     answer: RefusalAnswer,
+    acked_at: u32,
     old_timestamp: bool,
 ) {
     let tuple = common.tuple();
     // SAFETY: the helper only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
     if segment.is_first() {
-        let _ = refusals::refused(ctx, &tuple, segment.seq, answer, now);
+        let syn = RefusedSyn { isn: segment.seq, answer, acked_at };
+        let _ = refusals::refused(ctx, &tuple, &syn, now);
         if !old_timestamp {
             return;
         }
@@ -139,16 +141,16 @@ fn met<C: EbpfContext>(
     CLOSED_TUPLES.mini_socket_restarts(&tuple, now);
 }
 
-/// How the kernel has just answered a refused SYN.
+/// How the kernel has just answered a segment, if that was a SYN it refused, and when it last sent an ACK (0: it was no ACK).
 #[inline(always)]
-fn answer(sk: *const c_void) -> Option<RefusalAnswer> {
+fn answer(sk: *const c_void) -> Option<(RefusalAnswer, u32)> {
     // The RST was sent on this CPU, in this softirq.
     if let Some(last) = LAST_RESET.get_ptr_mut(0) {
         // SAFETY: the pointer is into this CPU's slot of a per-CPU array.
         unsafe {
             if *last == sk as u64 {
                 *last = 0;
-                return Some(RefusalAnswer::Reset);
+                return Some((RefusalAnswer::Reset, 0));
             }
         }
     }
@@ -158,7 +160,8 @@ fn answer(sk: *const c_void) -> Option<RefusalAnswer> {
         if tw.is_null() {
             return None;
         }
-        let answered = is_stamped_just_now(field(tw.cast_const().cast(), &TW_LAST_OOW_ACK_TIME));
-        Some(if answered { RefusalAnswer::Ack } else { RefusalAnswer::None })
+        let acked_at = field(tw.cast_const().cast(), &TW_LAST_OOW_ACK_TIME);
+        let answer = if is_stamped_just_now(acked_at) { RefusalAnswer::Ack } else { RefusalAnswer::None };
+        Some((answer, acked_at))
     }
 }

@@ -6,6 +6,7 @@
 //!     traffic flood   ADDRESS COUNT FROM        (connect from that address and wait for the close, as often)
 //!     traffic deaf    ADDRESS BACKLOG           (listen and never accept, until stdin ends)
 //!     traffic spoof   ADDRESS COUNT             (a SYN from each of so many addresses in 10.128.0.0/9, none of which exists)
+//!     traffic syn     ADDRESS SEQUENCE FROM     (one SYN from any address and port with any sequence number)
 //!     traffic welcome ADDRESS SECONDS FIRST     (accept many at a time until the time is over)
 //!     traffic pace    ADDRESS SECONDS RATE FIRST    (connect so often a second; print what came about and what failed)
 //!
@@ -21,7 +22,7 @@ mod paced;
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     time::Duration,
 };
 
@@ -35,13 +36,18 @@ const PATIENCE: Duration = Duration::from_mins(1);
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [role, address, count, rest @ ..] = args.as_slice() else {
-        bail!("usage: traffic serve|connect|drain|flood|deaf|spoof|welcome|pace ADDRESS COUNT …");
+        bail!("usage: traffic serve|connect|drain|flood|deaf|spoof|syn|welcome|pace ADDRESS COUNT …");
     };
     let address: SocketAddr = address.parse().context("ADDRESS")?;
     let count: usize = count.parse().context("COUNT")?;
     match (role.as_str(), rest) {
         ("drain", _) => return drain(address, count),
         ("flood", [from]) => return flood(address, count, from.parse().context("FROM")?),
+        ("syn", [from]) => {
+            let sequence = u32::try_from(count)?;
+            let mut forger = Forger::new(address)?;
+            return forger.send(from.parse().context("FROM")?, sequence);
+        }
         ("spoof", _) => return spoof(address, u32::try_from(count)?),
         ("deaf", _) => {
             let _listener = listen_with(address, i32::try_from(count)?)?;
@@ -99,21 +105,38 @@ fn flood(address: SocketAddr, count: usize, from: IpAddr) -> anyhow::Result<()> 
 }
 
 fn spoof(address: SocketAddr, count: u32) -> anyhow::Result<()> {
-    let SocketAddr::V4(to) = address else { bail!("spoof knows IPv4 only") };
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
-    socket.set_header_included_v4(true)?;
-    let mut packet = Vec::new();
+    let mut forger = Forger::new(address)?;
     for number in 0..count {
         let [_, a, b, c] = number.to_be_bytes();
-        packet.clear();
-        let source_port = 1_024 + u16::from(c);
-        PacketBuilder::ipv4([10, 128 | a, b, c], to.ip().octets(), 64)
-            .tcp(source_port, to.port(), number, 64_240)
-            .syn()
-            .write(&mut packet, &[])?;
-        socket.send_to(&packet, &address.into())?;
+        forger.send(SocketAddrV4::new([10, 128 | a, b, c].into(), 1_024 + u16::from(c)), number)?;
     }
     Ok(())
+}
+
+/// Sends SYNs that no socket of this host stands behind.
+struct Forger {
+    socket: Socket,
+    to: SocketAddrV4,
+    packet: Vec<u8>,
+}
+
+impl Forger {
+    fn new(to: SocketAddr) -> anyhow::Result<Self> {
+        let SocketAddr::V4(to) = to else { bail!("SYNs are forged for IPv4 only") };
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+        socket.set_header_included_v4(true)?;
+        Ok(Self { socket, to, packet: Vec::new() })
+    }
+
+    fn send(&mut self, from: SocketAddrV4, sequence: u32) -> anyhow::Result<()> {
+        self.packet.clear();
+        PacketBuilder::ipv4(from.ip().octets(), self.to.ip().octets(), 64)
+            .tcp(from.port(), self.to.port(), sequence, 64_240)
+            .syn()
+            .write(&mut self.packet, &[])?;
+        self.socket.send_to(&self.packet, &SocketAddr::V4(self.to).into())?;
+        Ok(())
+    }
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<Socket> {

@@ -1,0 +1,88 @@
+//! SYNs that are too old for a mini-socket, sent one by one: each answer the kernel has for them.
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use lab::{
+    agent::Agent,
+    capture::{Capture, Reuses},
+    plays::{Outcome, lacks_a_few, until_right},
+    topology::{Family, Pair, pair},
+    traffic::Traffic,
+    within,
+};
+
+const PORT: u16 = 7_100;
+const COUNT: usize = 4;
+
+/// Above it the kernel answers a mini-socket's segments again (tcp_invalid_ratelimit is 500 ms).
+const PAUSE: Duration = Duration::from_millis(600);
+
+#[test]
+fn each_answer_to_an_old_syn() {
+    until_right(play_once);
+}
+
+fn play_once() -> Outcome<()> {
+    let pair = pair();
+    let (client, server) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
+    // Nobody on the client's side stands behind the forged SYNs; its kernel would reset what answers them.
+    let quiet = "table ip lab { chain quiet { type filter hook output priority filter; tcp flags & rst == rst drop; }\n}\n";
+    pair.client.feed("nft", &["-f", "-"], quiet);
+    let agent = Agent::start(&pair.server, &[]);
+    let all = Capture::start(&pair.server);
+
+    // Half of the connections end in TIME_WAIT; of the others the client never closes its side, and FIN_WAIT2 is what remains.
+    let before = Capture::start(&pair.server);
+    let closing = Traffic::serve(&pair.server, server, PORT, COUNT, "close");
+    let mut over = Traffic::connect(&pair.client, server, PORT, COUNT, "read,close");
+    over.connected();
+    over.finish();
+    closing.finish();
+    let closing = Traffic::serve(&pair.server, server, PORT + 1, COUNT, "close");
+    let mut half_open = Traffic::connect(&pair.client, server, PORT + 1, COUNT, "read,hold");
+    half_open.connected();
+    closing.finish();
+    thread::sleep(PAUSE);
+    let before = before.stop();
+
+    let time_waits = before.expected(server, PORT);
+    let fin_wait2s = before.expected(server, PORT + 1);
+    assert_eq!((time_waits.len(), fin_wait2s.len()), (COUNT, COUNT));
+    let send = |port, (from, sequence): (&SocketAddr, u32)| {
+        Traffic::syn(&pair.client, *from, server, port, sequence);
+    };
+    for (from, expected) in &time_waits {
+        // Below what it expects: a bare ACK. Again, at once: nothing. Once more, later: an ACK.
+        let old = expected.wrapping_sub(10_000);
+        send(PORT, (from, old));
+        send(PORT, (from, old));
+        thread::sleep(PAUSE);
+        send(PORT, (from, old));
+    }
+    for (from, expected) in &fin_wait2s {
+        // Within its window: a RST, and the mini-socket is gone.
+        send(PORT + 1, (from, expected.wrapping_add(1)));
+    }
+    thread::sleep(PAUSE);
+    drop(half_open);
+    let wire = all.stop();
+    let wire = [PORT, PORT + 1].map(|port| wire.reuses(client, server, port));
+    let count = COUNT as u64;
+    assert_eq!(
+        (wire[0].refused_by_ack, wire[0].unanswered, wire[0].syn_retries),
+        (2 * count, count, 2 * count)
+    );
+    assert_eq!(wire[1].refused_by_reset, count);
+
+    let peer = client.to_string();
+    let compared = within(Duration::from_secs(15), || {
+        let metrics = agent.scrape();
+        let told = [PORT, PORT + 1].map(|port| metrics.reuses(&peer, port));
+        if told == wire { Ok(()) } else { Err(Box::new(told)) }
+    });
+    let Err(told) = compared else { return Outcome::Right(()) };
+    let complaint = format!("the agent tells {told:#?}, the wire {wire:#?}");
+    let figures = |reuses: [Reuses; 2]| reuses.map(|reuses| reuses.figures()).concat();
+    assert!(lacks_a_few(figures(*told).into_iter().zip(figures(wire))), "{complaint}");
+    Outcome::Void(complaint)
+}
