@@ -118,9 +118,6 @@ pub const HOOKS: [Hook; 7] = [
     },
 ];
 
-/// The hook that is attached only when asked for.
-const SYN_WATCH: Tally = Tally::RunsSynWatch;
-
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -147,11 +144,11 @@ impl Mode {
     }
 
     /// Whether the operator allows it.
-    fn is_wanted(self, wanted: HookMode) -> bool {
+    fn is_wanted(self, request: Request<'_>) -> bool {
         match self {
-            Self::Btf | Self::Fexit => wanted != HookMode::Tracepoint,
-            Self::Tracepoint => wanted != HookMode::Btf,
-            Self::Cgroup => true,
+            Self::Btf | Self::Fexit => request.wanted != HookMode::Tracepoint,
+            Self::Tracepoint => request.wanted != HookMode::Btf,
+            Self::Cgroup => request.syn_watch,
         }
     }
 }
@@ -165,7 +162,7 @@ pub struct HookReport {
     pub way: Option<Way>,
     /// Each way that failed, with the reason.
     pub refused: Vec<(Mode, String)>,
-    /// Nobody asked for it.
+    /// Nobody asked for it, or every way to attach it was excluded.
     pub off: bool,
 }
 
@@ -199,6 +196,7 @@ impl HookReport {
 pub(super) struct Obstacles {
     pub btf: Option<String>,
     pub tracepoint: Option<String>,
+    pub fexit: Option<String>,
 }
 
 /// What is asked for, and what the ways need.
@@ -213,12 +211,13 @@ pub(super) struct Request<'a> {
 
 /// Attaches one hook in the best way that is wanted and works.
 pub(super) fn attach(ebpf: &mut Ebpf, hook: Hook, request: Request<'_>) -> HookReport {
-    let off = hook.runs == SYN_WATCH && !request.syn_watch;
+    let is_wanted = |way: &&Way| way.mode.is_wanted(request);
+    let off = !hook.ways.iter().any(|way| is_wanted(&way));
     let mut report = HookReport { hook, way: None, refused: Vec::new(), off };
-    for &way in hook.ways.iter().filter(|_| !off) {
+    for &way in hook.ways.iter().filter(is_wanted) {
         let obstacle = match way.mode {
-            _ if !way.mode.is_wanted(request.wanted) => Some("excluded by --hooks or probe.hooks".to_owned()),
-            Mode::Btf | Mode::Fexit => request.obstacles.btf.clone(),
+            Mode::Btf => request.obstacles.btf.clone(),
+            Mode::Fexit => request.obstacles.btf.clone().or_else(|| request.obstacles.fexit.clone()),
             Mode::Tracepoint => request.obstacles.tracepoint.clone(),
             Mode::Cgroup if request.cgroup.is_none() => {
                 Some("the unified cgroup hierarchy (cgroup2) is not mounted".to_owned())
@@ -236,10 +235,6 @@ pub(super) fn attach(ebpf: &mut Ebpf, hook: Hook, request: Request<'_>) -> HookR
             }
             Err(reason) => report.refused.push((way.mode, reason)),
         }
-    }
-    // What the operator excluded is no news when another way works.
-    if report.way.is_some() {
-        report.refused.retain(|(mode, _)| mode.is_wanted(request.wanted));
     }
     report
 }

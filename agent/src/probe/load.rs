@@ -130,6 +130,10 @@ impl Probe {
                 .insert(&PeerKey::overflow(direction), &Account::zeroed())
                 .context("cannot create the overflow accounts")?;
         }
+        // From 6.10 on it has more arguments, the returned value lies elsewhere, and `kfree_skb` tells as much from 6.11 on.
+        let arguments = offsets.time_wait_arguments;
+        let no_fexit = (arguments != 3)
+            .then(|| format!("tcp_timewait_state_process() has {arguments} arguments here, not 3"));
         let evidence = take(&mut ebpf, "EVIDENCE")?;
         Ok(Self {
             accounts,
@@ -139,7 +143,7 @@ impl Probe {
             evidence: RingBuf::try_from(evidence).context("cannot map the ring of evidence")?,
             syn_watch,
             cgroup: capability.cgroup.clone(),
-            obstacles: Obstacles { btf: no_btf, tracepoint: no_tracepoint },
+            obstacles: Obstacles { btf: no_btf, tracepoint: no_tracepoint, fexit: no_fexit },
             hooks: Vec::new(),
             ebpf,
             btf,

@@ -14,9 +14,7 @@ use core::ffi::c_void;
 use probe_ebpf::{account::RefusalAnswer, sweep::state::TIME_WAIT, tally::Tally};
 
 use crate::{
-    constants::{
-        DROP_NOT_SPECIFIED, DROP_TW_PAWS, RFC1337, SKB_CB, TIME_WAIT_ARGUMENTS, TW_LAST_OOW_ACK_TIME,
-    },
+    constants::{DROP_NOT_SPECIFIED, DROP_TW_PAWS, RFC1337, SKB_CB, TW_LAST_OOW_ACK_TIME},
     maps::{LAST_RESET, tally},
     refusals::{self, RefusedSyn},
     socket::{Common, field, is_stamped_just_now},
@@ -83,7 +81,7 @@ pub fn kfree_skb_btf(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Before 6.11: the function that decides, where the kernel lets us look at what it returns. It does not say whether a timestamp
+/// Before 6.10: the function that decides, where the kernel lets us look at what it returns. It does not say whether a timestamp
 /// was too old.
 #[fexit(function = "tcp_timewait_state_process")]
 pub fn tcp_timewait_state_process_fexit(ctx: FExitContext) -> i32 {
@@ -92,12 +90,8 @@ pub fn tcp_timewait_state_process_fexit(ctx: FExitContext) -> i32 {
     if !common.is_ours() {
         return 0;
     }
-    // The returned value follows the arguments, of which there are more in later kernels.
-    let status: u32 = match TIME_WAIT_ARGUMENTS.load() {
-        3 => ctx.arg(3),
-        4 => ctx.arg(4),
-        _ => ctx.arg(5),
-    };
+    // The returned value follows the arguments: three, or the agent does not attach this.
+    let status: u32 = ctx.arg(3);
     let answer = match status {
         TCP_TW_SUCCESS => RefusalAnswer::None,
         TCP_TW_RST => RefusalAnswer::Reset,
