@@ -260,7 +260,8 @@ pub struct Reuses {
 }
 
 impl Reuses {
-    /// All figures, in their order.
+    /// What was counted event by event: all figures, but instead of those that gave up, all that ended. A client whose
+    /// connection is not seen seems to have given up.
     #[must_use]
     pub fn figures(&self) -> [u64; 8] {
         let Self {
@@ -281,7 +282,7 @@ impl Reuses {
             syn_retries,
             connected_after_reset,
             connected_by_retry,
-            gave_up,
+            connected_after_reset + connected_by_retry + gave_up,
         ]
     }
 }

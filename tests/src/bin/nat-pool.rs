@@ -66,7 +66,9 @@ fn main() -> ExitCode {
     let server = Traffic::welcome(&net.server, server_address, PORT, time, First::Server);
     let begun = Instant::now();
     let mut noticed = Noticed::default();
-    println!("    s  what happens    | used by address      runs out in s        refused  failed requests");
+    println!(
+        "    s  what happens    | used by address      runs out in s        reuse after  refused  failed requests"
+    );
     let mut failed_before = 0;
     for (phase, (name, seconds, rate)) in PHASES.into_iter().enumerate() {
         if phase == 2 {
@@ -113,6 +115,7 @@ fn watch(
     let mut failed = 0;
     let mut final_failed = 0;
     let mut ticks = 0;
+    let mut reused = reuse(&agent.scrape());
     loop {
         let deadline = Instant::now() + Duration::from_secs(1);
         loop {
@@ -157,14 +160,28 @@ fn watch(
             let percent: Vec<String> =
                 used.iter().map(|ratio| shown(ratio.map(|r| r * 100.0), "%")).collect();
             let left: Vec<String> = left.iter().map(|&seconds| shown(seconds, "")).collect();
+            let (seconds, reuses) = reuse(&metrics);
+            let interval = (reuses > reused.1).then(|| (seconds - reused.0) / (reuses - reused.1));
+            reused = (seconds, reuses);
             println!(
-                "{:>5}                  | {:<20} {:<20} {refused:>7} {total:>7}",
+                "{:>5}                  | {:<20} {:<20} {:>11} {refused:>8} {total:>7}",
                 now.as_secs(),
                 percent.join(" "),
-                left.join(" ")
+                left.join(" "),
+                shown(interval, " s")
             );
         }
     }
+}
+
+/// Sum of the reuse intervals so far in seconds, and their number.
+fn reuse(metrics: &Metrics) -> (f64, f64) {
+    let sum = |name: &str| -> f64 {
+        let name = format!("tcpwarden_peer_port_reuse_seconds_{name}{{");
+        let lines = metrics.body.lines().filter(|line| line.starts_with(&name) && line.contains("\"443\""));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    };
+    (sum("sum"), sum("count"))
 }
 
 fn addresses() -> impl Iterator<Item = String> {

@@ -33,9 +33,7 @@ const FEWEST_DRAWS: u64 = 1_000;
 /// What is known of one peer's ports.
 #[derive(Debug)]
 pub(super) struct Inference {
-    /// Ports of the window before.
-    previous: Option<Box<PortSet>>,
-    /// Ports of both windows.
+    /// Ports of this window and the one before.
     seen: Box<PortSet>,
     seen_count: u32,
     ranges: Ranges,
@@ -51,7 +49,6 @@ pub(super) struct Inference {
 impl Inference {
     pub fn new(now: Duration) -> Self {
         Self {
-            previous: None,
             seen: Box::new(PortSet::zeroed()),
             seen_count: 0,
             ranges: Ranges::default(),
@@ -97,7 +94,6 @@ impl Inference {
         if over {
             // What the window before last brought, and neither of the later ones, is no part of the pool any more.
             *self.seen = *recorded;
-            self.previous = Some(Box::new(*recorded));
             self.seen_count = count(&self.seen);
             self.ranges = infer(&self.seen);
             self.window_draws = 0;
