@@ -30,8 +30,7 @@ impl<K: Pod + Zeroable, V: Pod + Zeroable> Table<K, V> {
     /// # Errors
     /// When its keys or values have another size.
     pub fn new(map: Map) -> Result<Self, MapError> {
-        let mut table =
-            Self { map, keys: vec![K::zeroed(); BATCH], values: vec![V::zeroed(); BATCH], one_by_one: false };
+        let mut table = Self { map, keys: Vec::new(), values: Vec::new(), one_by_one: false };
         table.typed()?;
         Ok(table)
     }
@@ -84,6 +83,9 @@ impl<K: Pod + Zeroable, V: Pod + Zeroable> Table<K, V> {
             return Ok(());
         }
         let Self { map, keys, values, .. } = self;
+        // Not before they are needed: a table whose entries are only looked up singly needs none.
+        keys.resize(keys.len().max(BATCH), K::zeroed());
+        values.resize(values.len().max(BATCH), V::zeroed());
         let Map::HashMap(data) = map else {
             return Err(io::Error::other("the map is no hash map"));
         };

@@ -115,7 +115,7 @@ fn watch(
     let mut failed = 0;
     let mut final_failed = 0;
     let mut ticks = 0;
-    let mut reused = reuse(&agent.scrape());
+    let mut interval_before = reuse(&agent.scrape());
     loop {
         let deadline = Instant::now() + Duration::from_secs(1);
         loop {
@@ -160,9 +160,10 @@ fn watch(
             let percent: Vec<String> =
                 used.iter().map(|ratio| shown(ratio.map(|r| r * 100.0), "%")).collect();
             let left: Vec<String> = left.iter().map(|&seconds| shown(seconds, "")).collect();
-            let (seconds, reuses) = reuse(&metrics);
-            let interval = (reuses > reused.1).then(|| (seconds - reused.0) / (reuses - reused.1));
-            reused = (seconds, reuses);
+            let (seconds, count) = reuse(&metrics);
+            let interval = (count > interval_before.1)
+                .then(|| (seconds - interval_before.0) / (count - interval_before.1));
+            interval_before = (seconds, count);
             println!(
                 "{:>5}                  | {:<20} {:<20} {:>11} {refused:>8} {total:>7}",
                 now.as_secs(),
