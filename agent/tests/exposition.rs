@@ -38,7 +38,6 @@ fn pool() -> PoolFigures {
         configured: Some(Ranges::whole(&[(2_000, 2_127)])),
         outside: 0,
         load: Load { time_wait: 31.0, live: 1.0, rate: 1.0, ends: [0.5; 60] },
-        opening: 1.0,
         accepted: 4.0,
         refused: 8.0,
         exhaustion_seconds: Some(f64::INFINITY),

@@ -31,12 +31,6 @@ impl Load {
         Self { time_wait: 0.0, live: self.live, rate: 0.0, ends: [0.0; TIME_WAIT_SECONDS] }
     }
 
-    /// Ports that will be taken once the load has gone on like this for a minute.
-    #[must_use]
-    pub fn plateau(&self) -> f64 {
-        self.rate * TIME_WAIT_SECONDS as f64 + self.live
-    }
-
     /// Seconds until `pool` ports are taken, if the load goes on like this; infinite when it levels off below.
     #[must_use]
     pub fn seconds_until(&self, pool: f64) -> f64 {

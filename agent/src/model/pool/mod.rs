@@ -100,8 +100,6 @@ pub struct PoolFigures {
     pub outside: u32,
     /// Ports and rates.
     pub load: Load,
-    /// Connections per second.
-    pub opening: f64,
     /// SYNs accepted into TIME_WAIT in the last minute.
     pub accepted: f64,
     /// SYNs refused by TIME_WAIT in the last minute.
@@ -291,7 +289,6 @@ impl Recorded {
             configured,
             outside,
             load,
-            opening: traffic.rate(|totals| totals.opened),
             accepted: traffic.growth(minute, 0.0, |totals| totals.accepted),
             refused: traffic.growth(minute, 0.0, |totals| totals.refused),
             exhaustion_seconds: None,
