@@ -11,7 +11,7 @@ use lab::{
     plays::{Outcome, lacks_a_few, until_right},
     topology::Family,
     traffic::{First, Traffic},
-    within,
+    truth, within,
 };
 
 const PORT: u16 = 443;
@@ -120,6 +120,27 @@ fn play_silently_once(first: First) -> Outcome<Reuses> {
     let wire = capture.stop().reuses(Nat::address(Family::V4, 0), server_address, PORT);
     drop(server);
     assert_silent(&agent);
+    // The pool is what the NAT's rule says, and what of it is taken, ss counts.
+    let peer = Nat::address(Family::V4, 0);
+    let text = peer.to_string();
+    eventually(Duration::from_secs(15), || {
+        let metrics = agent.scrape();
+        let value = |name, labels: &[(&str, &str)]| {
+            metrics.value(name, &[&[("peer", text.as_str())], labels].concat()).unwrap_or(f64::NAN)
+        };
+        let size = value("peer_pool_size", &[("source", "observed")]);
+        let bounds = ["peer_source_port_min", "peer_source_port_max"].map(|name| value(name, &[]));
+        let taken = value("peer_pool_used_ratio", &[]) * 64.0;
+        let sockets = truth::sockets_by_local_port(&net.server);
+        let mine = sockets.iter().filter(|((address, port, _), _)| (*address, *port) == (peer, PORT));
+        let right: u64 = mine.map(|(_, count)| count).sum();
+        let told = (size, bounds, taken.round());
+        if told == (64.0, [2_048.0, 2_111.0], right as f64) {
+            Ok(())
+        } else {
+            Err(format!("{told:?}, and {right} sockets by ss"))
+        }
+    });
     compare(&agent, Family::V4, wire)
 }
 

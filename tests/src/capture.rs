@@ -264,25 +264,16 @@ impl Reuses {
     /// connection is not seen seems to have given up.
     #[must_use]
     pub fn figures(&self) -> [u64; 8] {
-        let Self {
-            accepted,
-            refused_by_ack,
-            refused_by_reset,
-            unanswered,
-            syn_retries,
-            connected_after_reset,
-            connected_by_retry,
-            gave_up,
-        } = *self;
+        let ended = self.connected_after_reset + self.connected_by_retry + self.gave_up;
         [
-            accepted,
-            refused_by_ack,
-            refused_by_reset,
-            unanswered,
-            syn_retries,
-            connected_after_reset,
-            connected_by_retry,
-            connected_after_reset + connected_by_retry + gave_up,
+            self.accepted,
+            self.refused_by_ack,
+            self.refused_by_reset,
+            self.unanswered,
+            self.syn_retries,
+            self.connected_after_reset,
+            self.connected_by_retry,
+            ended,
         ]
     }
 }

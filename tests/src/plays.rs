@@ -2,8 +2,8 @@
 //!
 //! Seen on 6.18 with a trace of the same tracepoint as a witness: of 284 events it saw all, a typed program 281; the three missing
 //! ones lay in one softirq, and the kernel's `recursion_misses` stayed 0 (task switches were missing from the trace around
-//! that time, too). So a play in which the agent tells a few
-//! events less than the wire, and in nothing more, is void and played again. More events than the wire, or many less, are wrong.
+//! that time, too). So a play in which the agent tells a few events less than the wire, and in nothing more, is void and played
+//! again. More events than the wire, or many less, are wrong.
 
 /// How often a play may be void.
 const PLAYS: u32 = 5;

@@ -9,11 +9,10 @@ use probe_ebpf::{
     port::{LISTENING, SHARED},
     sweep::{STATES, state},
 };
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{Census, SocketCounts};
 use crate::{
-    probe::Probe,
+    probe::{Probe, monotonic_ns},
     sock_diag::{self, DiagSocket},
 };
 
@@ -143,10 +142,4 @@ impl<'a> Walk<'a> {
         let Self { rows, totals, mini_sockets, .. } = self;
         Ok((Census { rows: rows.into_iter().collect(), totals, mini_sockets, ..Census::default() }, services))
     }
-}
-
-/// The clock of `bpf_ktime_get_ns()`.
-fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }

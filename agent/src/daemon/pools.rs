@@ -11,7 +11,6 @@ use probe_ebpf::{
     refusal::EndedRefusal,
     sweep::STATES,
 };
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     config::Limits,
@@ -21,7 +20,7 @@ use crate::{
         pool::{PoolFigures, Pools},
         refusals::{Clocks, Refusals, RefusedReuse, has_given_up},
     },
-    probe::Probe,
+    probe::{Probe, monotonic_ns},
 };
 
 /// What is known of source ports.
@@ -91,7 +90,7 @@ impl SourcePorts {
         ended.extend(probe.take_given_up(|refusal| has_given_up(refusal, clocks.monotonic_ns))?);
         for EndedRefusal { tuple, refusal } in &ended {
             // The attempt that connected is counted by the kernel side.
-            let failed = refusal.attempts - u32::from(refusal.connected_ns > 0);
+            let failed = refusal.attempts.saturating_sub(u32::from(refusal.connected_ns > 0));
             let peer =
                 PeerKey { addr: tuple.remote, port: tuple.local_port, direction: INBOUND, zero: [0; 5] };
             accounts.gave_up(&peer, u64::from(failed));
@@ -164,9 +163,6 @@ fn fullness(figures: &PoolFigures) -> f64 {
 }
 
 fn clocks() -> Clocks {
-    let monotonic = clock_gettime(ClockId::Monotonic);
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let seconds = u64::try_from(monotonic.tv_sec).unwrap_or_default();
-    let nanoseconds = u64::try_from(monotonic.tv_nsec).unwrap_or_default();
-    Clocks { monotonic_ns: seconds * 1_000_000_000 + nanoseconds, unix_seconds: since_epoch.as_secs_f64() }
+    Clocks { monotonic_ns: monotonic_ns(), unix_seconds: since_epoch.as_secs_f64() }
 }

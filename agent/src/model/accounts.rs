@@ -15,11 +15,9 @@ use probe_ebpf::{
 use super::{
     export::{self, Candidate},
     peer::{AccountId, Direction, Groups, Peer},
+    recency::decay,
     snapshot::ExportedAccount,
 };
-
-/// Half of a peer's recent connections are forgotten in this time when it is weighed.
-const RECENT_HALF_LIFE: Duration = Duration::from_mins(1);
 
 /// Above this share of the kernel's room for accounts, in percent, idle ones are forgotten before their time.
 const CROWDED_PERCENT: usize = 90;
@@ -191,7 +189,7 @@ impl Accounts {
     pub fn rank(&mut self, now: Duration) {
         let elapsed = now.saturating_sub(self.updated_at);
         self.updated_at = now;
-        let decay = 0.5_f64.powf(elapsed.as_secs_f64() / RECENT_HALF_LIFE.as_secs_f64());
+        let decay = decay(elapsed);
         let mut candidates = Vec::with_capacity(self.by_id.len());
         for (id, account) in &mut self.by_id {
             account.recent *= decay;

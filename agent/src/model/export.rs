@@ -1,9 +1,6 @@
 //! Which accounts have series of their own: the configured groups, and the heaviest of the rest.
 
-use super::peer::AccountId;
-
-/// An account already shown counts this much heavier, so that two of equal weight do not take turns.
-const STAY: f64 = 1.25;
+use super::{peer::AccountId, recency::STAY};
 
 /// A candidate for a place.
 #[derive(Clone, Debug)]

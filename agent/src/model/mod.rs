@@ -7,6 +7,7 @@ mod overhead;
 mod pacing;
 mod peer;
 pub mod pool;
+mod recency;
 pub mod refusals;
 mod snapshot;
 mod states;

@@ -3,6 +3,7 @@
 //! Nothing is pinned. Dropping [`Probe`], or dying, detaches every program and frees every map.
 
 pub mod capability;
+mod clock;
 mod format;
 mod hooks;
 mod load;
@@ -12,6 +13,7 @@ mod source_ports;
 mod stats;
 mod table;
 
+pub use clock::monotonic_ns;
 pub use hooks::{HOOKS, Hook, HookReport, Mode, Way};
 pub use load::{Probe, ProbeError};
 pub use stats::ProgramStats;

@@ -23,15 +23,10 @@ use self::{
     inference::Inference,
     traffic::{TIME_WAIT_SECONDS, Totals, Traffic},
 };
-
-/// Half of a peer's recent connections are forgotten in this time when it is decided whose ports are recorded.
-const RECENT_HALF_LIFE: Duration = Duration::from_mins(1);
+use super::recency::{STAY, decay};
 
 /// A peer's ports are recorded once it has made so many connections of late.
 const ENOUGH: f64 = 32.0;
-
-/// A peer whose ports are recorded already counts this much heavier, so that two of equal weight do not take turns.
-const STAY: f64 = 1.25;
 
 /// With so many SYNs accepted into TIME_WAIT in the last minute and none refused, TIME_WAIT does not stand in this peer's way.
 const ACCEPTED_ENOUGH: f64 = 8.0;
@@ -183,7 +178,7 @@ impl Pools {
     pub fn choose(&mut self, now: Duration, wanted: impl Fn(&PeerKey) -> bool) -> Choice {
         let elapsed = now.saturating_sub(self.ranked_at);
         self.ranked_at = now;
-        let decay = 0.5_f64.powf(elapsed.as_secs_f64() / RECENT_HALF_LIFE.as_secs_f64());
+        let decay = decay(elapsed);
         let mut candidates: Vec<(bool, f64, PeerKey)> = Vec::new();
         for (key, peer) in &mut self.peers {
             peer.recent *= decay;
