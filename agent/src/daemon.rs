@@ -1,10 +1,12 @@
 //! The loop that joins the rooms: reads the kernel every second, takes a census when it is due, and publishes what the
 //! model makes of it.
 
+mod alerting;
 mod figures;
 mod lock;
 mod poll;
 mod pools;
+mod state;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -38,6 +40,8 @@ pub struct Overrides {
     pub telemetry_path: Option<String>,
     /// `--web.max-requests`; 0 is no limit.
     pub max_requests: Option<usize>,
+    /// `--state.directory`
+    pub state_directory: Option<PathBuf>,
     /// `--hooks`
     pub hooks: Option<crate::config::HookMode>,
     /// `--census`
@@ -56,6 +60,9 @@ impl Overrides {
         }
         if let Some(max_requests) = self.max_requests {
             settings.max_requests = (max_requests > 0).then_some(max_requests);
+        }
+        if let Some(state_directory) = &self.state_directory {
+            settings.state_directory.clone_from(state_directory);
         }
         settings.hooks = self.hooks.unwrap_or(settings.hooks);
         settings.census = self.census.unwrap_or(settings.census);
@@ -162,6 +169,7 @@ fn reload(overrides: &Overrides, running: &Settings, commands: &mpsc::Sender<Com
                     s.hooks,
                     s.syn_watch,
                     s.census,
+                    s.state_directory.clone(),
                     limits,
                 )
             };
@@ -169,7 +177,7 @@ fn reload(overrides: &Overrides, running: &Settings, commands: &mpsc::Sender<Com
                 log::info!("configuration reloaded");
             } else {
                 log::warn!(
-                    "configuration reloaded; changes of [web], [probe], census.source and sizes need a restart"
+                    "configuration reloaded; changes of [web], [probe], [state], census.source and sizes need a restart"
                 );
             }
             Command::Reconfigure(Box::new(settings))

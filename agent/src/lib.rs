@@ -5,11 +5,13 @@
 
 #![deny(missing_docs)]
 
+pub mod alert;
 pub mod census;
 pub mod config;
 pub mod daemon;
 pub mod host;
 pub mod model;
+pub mod notify;
 pub mod probe;
 pub mod serve;
 pub mod sock_diag;

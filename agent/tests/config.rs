@@ -6,9 +6,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use tcpwarden::config::{CensusMode, HookMode, Settings};
+use tcpwarden::config::{
+    AlertName, CensusMode, Channel, HookMode, Measure, Settings, Severity, Thresholds, Window,
+};
 
 fn files(directory: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(directory);
@@ -58,6 +61,87 @@ fn everything_can_be_set() {
 }
 
 #[test]
+fn every_alert_can_be_set_for_everyone_and_for_one_peer() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/everything.toml");
+    let settings = Settings::load(Some(&file)).expect("right");
+    let near = AlertName::TimeWaitNearPoolLimit;
+    let all = settings.alerts.of(near, Some("192.0.2.99"));
+    assert_eq!((all.enabled, all.critical_peers), (false, 3));
+    assert_eq!((all.hold, all.keep_firing_for), (Duration::from_secs(5), Duration::from_mins(2)));
+    assert_eq!(all.thresholds(Measure::UsedRatio), Some(Thresholds { warn: 0.7, crit: 0.9, clear: 0.6 }));
+    let own = settings.alerts.of(near, Some("nat"));
+    assert_eq!((own.enabled, own.critical_peers), (true, 3), "what it does not say is as for everyone");
+    assert_eq!(own.thresholds(Measure::UsedRatio), Some(Thresholds { warn: 0.5, crit: 0.6, clear: 0.4 }));
+    assert_eq!(own.thresholds(Measure::SecondsLeft), all.thresholds(Measure::SecondsLeft));
+    assert!(!settings.alerts.of(AlertName::SynRetriesHigh, Some("nat")).enabled);
+    assert!(settings.alerts.of(AlertName::SynRetriesHigh, Some("other")).enabled);
+    let degraded = settings.alerts.of(AlertName::AgentDegraded, None);
+    assert_eq!(
+        degraded.thresholds(Measure::LostPerMinute),
+        Some(Thresholds { warn: 5.0, crit: 1000.0, clear: 0.0 })
+    );
+}
+
+#[test]
+fn receivers_and_silences_mean_what_they_say() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/everything.toml");
+    let settings = Settings::load(Some(&file)).expect("right");
+    let [ops, hook, journal] = settings.receivers.as_slice() else { panic!("{:?}", settings.receivers) };
+    let Channel::Alertmanager(endpoint) = &ops.channel else { panic!("{ops:?}") };
+    assert_eq!((&*ops.name, ops.min_severity), ("ops", Severity::Critical));
+    assert_eq!((endpoint.url.host(), endpoint.url.port_u16()), (Some("alertmanager"), Some(9093)));
+    let Channel::Webhook(endpoint, secret) = &hook.channel else { panic!("{hook:?}") };
+    assert_eq!(secret.as_ref().map(|secret| secret.expose()), Some("s3cret"));
+    assert_eq!(endpoint.authorization.as_ref().map(|secret| secret.expose()), Some("s3cret"));
+    assert!(!format!("{settings:?}").contains("s3cret"), "a secret is never shown");
+    assert_eq!(journal.channel, Channel::Journal);
+    let windows: Vec<Window> = settings.silences.iter().map(|silence| silence.window).collect();
+    // `date -ud 2026-12-24T13:00:00Z +%s`, and of the end.
+    let once = Window::Once(1_798_117_200, 1_798_178_400);
+    assert_eq!(windows, [Window::Weekly(0b110_0000, 22 * 3600, 2 * 3600 + 30 * 60), once]);
+    assert_eq!(settings.labels["site"], "seoul");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_its_line() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/mistakes/several.toml");
+    let error = Settings::load(Some(&file)).expect_err("wrong").to_string();
+    let told: Vec<&str> = error.lines().skip(1).map(str::trim).collect();
+    let expected = [
+        "line 2: unknown field `listen`",
+        "line 3: web.telemetry_path = metrics: must begin with /",
+        "line 6: invalid type: string \"much\", expected f64",
+        "line 7: census.min_interval = 7200s: must be above 0s",
+        "line 9: missing field `name`",
+        "line 14: peer \"lab\".cidrs[1] = ten: is no network",
+        "line 17: alerts.PortReuseRefused.refused_per_minute = { warn = 100, crit = 10, clear = 0 }: clear must",
+        "line 21: unknown variant `pager`, expected one of `alertmanager`, `webhook`, `journal`",
+    ];
+    assert_eq!(told.len(), expected.len(), "{error}");
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{told:?} is not {expected:?}");
+    }
+}
+
+#[test]
+fn a_file_of_10_mb_is_refused_before_it_is_read() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let file = directory.path().join("large.toml");
+    fs::write(&file, "# padding\n".repeat(1_000_000)).expect("a file");
+    let error = Settings::load(Some(&file)).expect_err("too large").to_string();
+    assert!(error.contains("larger than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn overlapping_networks_are_told() {
+    let text = "[[peer]]\nname = \"office\"\ncidrs = [\"10.0.0.0/8\"]\n[[peer]]\nname = \"lab\"\ncidrs = [\"10.1.0.0/16\"]\n";
+    let settings = Settings::parse(text, Path::new("two")).expect("right");
+    let overlaps = settings.overlaps();
+    let [overlap] = overlaps.as_slice() else { panic!("{overlaps:?}") };
+    assert_eq!((&*overlap.inner.1, &*overlap.outer.1), ("lab", "office"));
+}
+
+#[test]
 fn v4_mapped_networks_are_ipv4() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/groups.toml");
     let settings = Settings::load(Some(&file)).expect("right");
@@ -73,7 +157,7 @@ fn the_shipped_file_holds_the_defaults() {
 
 #[test]
 fn the_shipped_file_names_every_key() {
-    for section in ["web", "probe", "census", "limits"] {
+    for section in ["web", "probe", "census", "limits", "state"] {
         // The parser itself tells which keys there are.
         let probe = format!("[{section}]\nno_such_key = 1\n");
         let error = Settings::parse(&probe, Path::new("probe")).expect_err("an unknown key").to_string();
@@ -85,17 +169,61 @@ fn the_shipped_file_names_every_key() {
         let body = body.split("\n[").next().expect("the section has a body");
         for key in keys {
             assert!(
-                body.lines().any(|line| line.starts_with(&format!("{key} = "))),
+                body.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))),
                 "[{section}] lacks {key}"
             );
         }
     }
-    let uncommented: Vec<_> = shipped()
-        .lines()
-        .skip_while(|line| *line != "# [[peer]]")
-        .map(|line| line.trim_start_matches("# ").to_owned())
+    for name in AlertName::ALL {
+        let text = shipped();
+        let (_, body) = text.split_once(&format!("\n[alerts.{name}]\n")).expect("the section is there");
+        let body = body.split("\n[").next().expect("the section has a body");
+        let mut keys = vec!["enabled", "for", "keep_firing_for"];
+        keys.extend(name.is_of_peers().then_some("critical_peers"));
+        keys.extend(name.measures().iter().map(|measure| measure.key()));
+        let found: Vec<&str> = body
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| Some(line.split_once(" = ")?.0))
+            .collect();
+        assert_eq!(found, keys, "[alerts.{name}]");
+    }
+}
+
+#[test]
+fn the_examples_in_the_shipped_file_are_right() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    fs::write(directory.path().join("secret"), "s3cret\n").expect("a secret");
+    fs::write(directory.path().join("ca.pem"), "-----BEGIN CERTIFICATE-----\n").expect("a certificate");
+    let text = shipped();
+    let examples = text.lines().skip_while(|line| *line != "# [[peer]]");
+    let examples: Vec<&str> = examples
+        .map(|line| line.strip_prefix("# ").unwrap_or_default())
+        .filter(|line| line.starts_with('[') || line.contains(" = "))
         .collect();
-    let settings =
-        Settings::parse(&uncommented.join("\n"), Path::new("example")).expect("the example is right");
-    assert_eq!(settings.groups.len(), 1);
+    let file = directory.path().join("tcpwarden.toml");
+    let text = examples.join("\n").replace("/etc/tcpwarden/", "");
+    let settings = Settings::parse(&text, &file).expect("the examples are right");
+    let found = (settings.groups.len(), settings.silences.len(), settings.receivers.len());
+    assert_eq!((found, settings.labels.len()), ((1, 2, 3), 1));
+    // Every key of a list is shown.
+    for (list, keys) in [
+        ("peer", vec!["name", "cidrs", "port_pool", "alerts"]),
+        ("silence", vec!["alerts", "peers", "starts", "ends", "days", "from", "to"]),
+        (
+            "receiver",
+            vec!["name", "type", "url", "authorization_file", "ca_file", "hmac_secret_file", "min_severity"],
+        ),
+    ] {
+        // The parser itself tells which keys there are.
+        let error = Settings::parse(&format!("[[{list}]]\nno_such_key = 1\n"), &file).expect_err("unknown");
+        let error = error.to_string();
+        let (_, expected) = error.split_once("expected one of ").expect("the message lists the keys");
+        let known: Vec<&str> =
+            expected.lines().next().expect("a line").split('`').skip(1).step_by(2).collect();
+        assert_eq!(known, keys);
+        for key in keys {
+            assert!(examples.iter().any(|line| line.starts_with(key)), "[[{list}]] lacks {key}");
+        }
+    }
 }

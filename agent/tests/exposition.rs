@@ -10,12 +10,14 @@ use probe_ebpf::{
     sweep::{STATES, state},
 };
 use tcpwarden::{
+    alert::{Alert, Figure, Reach, Subject},
+    config::{AlertName, Severity},
     model::{
-        CensusFigures, Direction, ExportedAccount, HostFigures, LostFigures, Peer, ProbeFigures,
-        QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
+        AccountId, CensusFigures, Direction, ExportedAccount, HostFigures, LostFigures, NotificationFigures,
+        Peer, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
         pool::{Load, PoolFigures, Ranges},
     },
-    serve,
+    serve::{self, AlertView, View},
 };
 
 fn account(who: Option<(Peer, u16)>, direction: Direction) -> ExportedAccount {
@@ -40,6 +42,7 @@ fn pool() -> PoolFigures {
         load: Load { time_wait: 31.0, live: 1.0, rate: 1.0, ends: [0.5; 60] },
         accepted: 4.0,
         refused: 8.0,
+        accepts_reuse: false,
         exhaustion_seconds: Some(f64::INFINITY),
     }
 }
@@ -75,7 +78,6 @@ fn snapshot() -> Snapshot {
             time_wait: true,
             syn_watch: false,
         },
-        findings: Vec::new(),
         refused_reuses: Arc::default(),
         host: HostFigures {
             sockets,
@@ -100,6 +102,14 @@ fn snapshot() -> Snapshot {
             peers: 2,
             peers_evicted: 1,
             recorded_peers: 1,
+            notifications: vec![NotificationFigures {
+                receiver: Arc::from("ops"),
+                delivered: 5,
+                failed: 2,
+                rejected: 0,
+                superseded: 1,
+            }],
+            state_last_save_successful: true,
             config_last_reload_successful: true,
             cpu_seconds: 0.5,
             resident_bytes: 8_000_000,
@@ -109,8 +119,28 @@ fn snapshot() -> Snapshot {
     }
 }
 
+fn alerts() -> AlertView {
+    let nat = |direction| {
+        let peer = Peer::Group(Arc::from("seoul \"nat\""));
+        Subject::Account(AccountId { peer, port: 443, direction })
+    };
+    let raised = Alert {
+        name: AlertName::PortReuseRefused,
+        subject: nat(Direction::Inbound),
+        severity: Severity::Critical,
+        since: 1_795_000_000,
+        text: String::new(),
+        figure: Figure { measure: "refused_per_minute", value: 8.0, limit: 1.0 },
+        exhausted_at: None,
+        reach: Reach::default(),
+        announced: true,
+    };
+    AlertView { raised: vec![raised], quiet: vec![(AlertName::SynRetriesHigh, nat(Direction::Outbound))] }
+}
+
 fn body(snapshot: &Snapshot) -> String {
-    String::from_utf8(serve::render(snapshot).expect("rendered")).expect("text")
+    let view = View { snapshot: snapshot.clone(), alerts: alerts() };
+    String::from_utf8(serve::render(&view).expect("rendered")).expect("text")
 }
 
 #[test]

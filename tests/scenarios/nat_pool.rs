@@ -89,8 +89,8 @@ fn a_bare_ack_that_arrives_makes_the_client_reset_and_connect() {
 
 /// What the agent has to say while nothing is wrong.
 fn assert_silent(agent: &Agent<'_>) {
-    let (status, findings) = agent.get("/api/v1/findings").expect("the agent answers");
-    assert_eq!((status, findings.as_str()), (200, "[]"));
+    let (status, alerts) = agent.get("/api/v1/alerts").expect("the agent answers");
+    assert_eq!((status, alerts.as_str()), (200, "[]"));
     assert!(!agent.log().contains("warn"), "{}", agent.log());
 }
 

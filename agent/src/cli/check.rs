@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use probe_ebpf::port::LISTENING;
 use tcpwarden::{
     census::{self, Source},
-    config::Settings,
+    config::{Overlap, Settings},
     daemon::Overrides,
-    host,
+    host, notify,
     probe::{HookReport, Probe, capability::Capability},
 };
 
@@ -24,11 +24,32 @@ pub(super) fn execute(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         Some(path) => writeln!(out, "config    {}: right", path.display())?,
         None => writeln!(out, "config    none given: built-in defaults")?,
     }
+    for Overlap { inner, outer } in settings.overlaps() {
+        let ((inner, winner), (outer, loser)) = (inner, outer);
+        writeln!(out, "          {inner} of \"{winner}\" lies in {outer} of \"{loser}\": the most specific one wins")?;
+    }
+    let reached = receivers(&mut out, &settings)?;
     let capability = Capability::detect().context("cannot tell what this kernel can do (/proc)")?;
     describe(&mut out, &capability)?;
-    let whole = probes(&mut out, &capability, &settings)?;
+    let whole = probes(&mut out, &capability, &settings)? && reached;
     writeln!(out, "{}", if whole { "all figures are available" } else { "degraded: see above" })?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Connects to every receiver, sending nothing; returns whether all were reached.
+fn receivers(out: &mut impl io::Write, settings: &Settings) -> io::Result<bool> {
+    let mut all = true;
+    for receiver in &settings.receivers {
+        let name = &receiver.name;
+        match notify::reach(receiver) {
+            Ok(()) => writeln!(out, "receiver  {name}: can be reached")?,
+            Err(error) => {
+                all = false;
+                writeln!(out, "receiver  {name}: cannot be reached now, alerts will wait: {error}")?;
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn describe(out: &mut impl io::Write, capability: &Capability) -> io::Result<()> {

@@ -63,6 +63,9 @@ struct Run {
     /// Scrapes answered at the same time, 0 for no limit [default: 40]
     #[arg(long = "web.max-requests", value_name = "N")]
     max_requests: Option<usize>,
+    /// Where state is kept over a restart [default: /var/lib/tcpwarden]
+    #[arg(long = "state.directory", value_name = "DIRECTORY", env = "STATE_DIRECTORY")]
+    state_directory: Option<PathBuf>,
     #[command(flatten)]
     hooks: Hooks,
     #[command(flatten)]
@@ -146,6 +149,7 @@ impl Cli {
                     listen_address: run.listen_address,
                     telemetry_path: run.telemetry_path,
                     max_requests: run.max_requests,
+                    state_directory: run.state_directory,
                     hooks: run.hooks.mode(),
                     census: run.census.mode(),
                 };

@@ -1,9 +1,19 @@
 //! Configuration: [`raw`] is what was typed, [`Settings`] what is meant.
 
+mod alerts;
+mod check;
+mod document;
+mod mistakes;
+mod peers;
 pub mod raw;
+mod receivers;
 mod settings;
+mod silences;
 
+pub use alerts::{AlertName, AlertSettings, Alerts, Measure, Thresholds};
+pub use mistakes::{ConfigError, Mistake, Mistakes};
+pub use peers::{Overlap, PeerGroup};
 pub use raw::Limits;
-pub use settings::{
-    CensusMode, ConfigError, HookMode, PeerGroup, Settings, TELEMETRY_PATH_RULE, is_telemetry_path,
-};
+pub use receivers::{Channel, Endpoint, Receiver, ReceiverKind, Secret, Severity};
+pub use settings::{CensusMode, HookMode, Settings, TELEMETRY_PATH_RULE, is_telemetry_path};
+pub use silences::{Silence, Window};

@@ -1,10 +1,11 @@
 //! The file as it is typed. Every key is optional; unknown keys are errors.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
+use toml::value::Datetime;
 
-use super::{CensusMode, HookMode};
+use super::{CensusMode, HookMode, Measure, ReceiverKind, Severity};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -20,6 +21,16 @@ pub struct File {
     pub limits: Limits,
     /// Named groups of peers.
     pub peer: Vec<Peer>,
+    /// What is kept over a restart.
+    pub state: State,
+    /// What differs from the alerts' defaults, by name.
+    pub alerts: BTreeMap<String, Alert>,
+    /// When what is not announced.
+    pub silence: Vec<Silence>,
+    /// Who is told of alerts.
+    pub receiver: Vec<Receiver>,
+    /// Labels that each alert carries beside its own.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `[web]`
@@ -32,6 +43,8 @@ pub struct Web {
     pub telemetry_path: String,
     /// Scrapes answered at the same time; the others get 503. 0 is no limit.
     pub max_requests: usize,
+    /// Under which URL people reach the agent, for links in alerts.
+    pub external_url: Option<String>,
 }
 
 impl Default for Web {
@@ -40,6 +53,7 @@ impl Default for Web {
             listen_address: SocketAddr::from(([127, 0, 0, 1], 9796)),
             telemetry_path: "/metrics".to_owned(),
             max_requests: 40,
+            external_url: None,
         }
     }
 }
@@ -135,4 +149,114 @@ pub struct Peer {
     pub cidrs: Vec<String>,
     /// The source ports that each address of the group draws from, such as `2048-16383` or `1024-9999, 20000-29999`.
     pub port_pool: Option<String>,
+    /// What differs from `[alerts]` for this peer, by name.
+    #[serde(default)]
+    pub alerts: BTreeMap<String, Alert>,
+}
+
+/// `[state]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Where it is kept.
+    pub directory: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("/var/lib/tcpwarden") }
+    }
+}
+
+/// `[alerts.NAME]`; which measures an alert has is checked later.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alert {
+    /// Whether it is raised at all.
+    pub enabled: Option<bool>,
+    /// How long a value must be bad before the alert is raised.
+    #[serde(rename = "for", with = "humantime_serde")]
+    pub hold: Option<Duration>,
+    /// How long it must be good before the alert is over.
+    #[serde(with = "humantime_serde")]
+    pub keep_firing_for: Option<Duration>,
+    /// From so many peers at once on, a warning is critical.
+    pub critical_peers: Option<usize>,
+    used_ratio: Option<Thresholds>,
+    seconds_left: Option<Thresholds>,
+    refused_per_minute: Option<Thresholds>,
+    retry_ratio: Option<Thresholds>,
+    overflows_per_minute: Option<Thresholds>,
+    queue_ratio: Option<Thresholds>,
+    lost_per_minute: Option<Thresholds>,
+}
+
+impl Alert {
+    /// The measures that are given.
+    pub fn measures(&self) -> impl Iterator<Item = (Measure, Thresholds)> {
+        let given = [
+            (Measure::UsedRatio, self.used_ratio),
+            (Measure::SecondsLeft, self.seconds_left),
+            (Measure::RefusedPerMinute, self.refused_per_minute),
+            (Measure::RetryRatio, self.retry_ratio),
+            (Measure::OverflowsPerMinute, self.overflows_per_minute),
+            (Measure::QueueRatio, self.queue_ratio),
+            (Measure::LostPerMinute, self.lost_per_minute),
+        ];
+        given.into_iter().filter_map(|(measure, thresholds)| Some((measure, thresholds?)))
+    }
+}
+
+/// `{ warn = …, crit = …, clear = … }`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Thresholds {
+    /// A warning is raised at this value.
+    pub warn: Option<f64>,
+    /// It is critical at this value.
+    pub crit: Option<f64>,
+    /// What was raised is over at this value.
+    pub clear: Option<f64>,
+}
+
+/// `[[silence]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Silence {
+    /// Which alerts; none is all.
+    pub alerts: Vec<String>,
+    /// Whose; none is everyone's, and those about the host.
+    pub peers: Vec<String>,
+    /// Begin of a single window.
+    pub starts: Option<Datetime>,
+    /// Its end.
+    pub ends: Option<Datetime>,
+    /// Days of a window that comes again; none is every day.
+    pub days: Vec<String>,
+    /// Time of day of its begin, UTC.
+    pub from: Option<Datetime>,
+    /// Time of day of its end, UTC.
+    pub to: Option<Datetime>,
+}
+
+/// `[[receiver]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receiver {
+    /// Value of the `receiver` label.
+    pub name: String,
+    /// What it speaks.
+    #[serde(rename = "type")]
+    pub kind: ReceiverKind,
+    /// Where it is.
+    pub url: Option<String>,
+    /// File with the value of the Authorization header.
+    pub authorization_file: Option<PathBuf>,
+    /// File with the authorities that may vouch for it, instead of those the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// File with the secret that signs what is sent.
+    pub hmac_secret_file: Option<PathBuf>,
+    /// Nothing below it is told.
+    #[serde(default)]
+    pub min_severity: Severity,
 }

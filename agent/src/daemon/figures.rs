@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use probe_ebpf::tally::{TALLIES, Tally};
 
-use super::pools::SourcePorts;
+use super::{alerting::Alerting, pools::SourcePorts};
 use crate::{
     census::{self, SocketCounts, Source},
     host,
@@ -76,6 +76,7 @@ pub(super) struct Agent<'a> {
     pub census: &'a Census,
     pub accounts: &'a Accounts,
     pub source_ports: &'a SourcePorts,
+    pub alerting: &'a Alerting,
     pub tallies: &'a [u64; TALLIES as usize],
     /// `None` when the kernel does not let us sample.
     pub overheads: Option<&'a [Overhead; HOOKS.len()]>,
@@ -91,6 +92,7 @@ pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
         census,
         accounts,
         source_ports,
+        alerting,
         tallies,
         overheads,
         config_reloaded,
@@ -100,11 +102,13 @@ pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
     let since_epoch = started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(SelfFigures {
         probes: probes(probe, source, tallies, overheads),
-        lost: lost(tallies, source_ports),
+        lost: lost(tallies, source_ports, alerting),
         census: census.figures,
         peers: accounts.len(),
         peers_evicted: accounts.evicted(),
         recorded_peers: source_ports.recorded(),
+        notifications: alerting.notifications(),
+        state_last_save_successful: alerting.is_saved(),
         config_last_reload_successful: config_reloaded,
         cpu_seconds: usage.cpu_seconds,
         resident_bytes: usage.resident_bytes,
@@ -140,7 +144,11 @@ fn probes(
     hooks.chain([census]).collect()
 }
 
-fn lost(tallies: &[u64; TALLIES as usize], source_ports: &SourcePorts) -> Vec<LostFigures> {
+fn lost(
+    tallies: &[u64; TALLIES as usize],
+    source_ports: &SourcePorts,
+    alerting: &Alerting,
+) -> Vec<LostFigures> {
     let lost = |map, kind: Tally| LostFigures { map, events: tallies[kind as usize] };
     vec![
         lost("peers", Tally::LostPeers),
@@ -152,5 +160,6 @@ fn lost(tallies: &[u64; TALLIES as usize], source_ports: &SourcePorts) -> Vec<Lo
         lost("evidence", Tally::LostEvidence),
         LostFigures { map: "source_ports", events: source_ports.unrecorded() },
         LostFigures { map: "events", events: source_ports.dropped() },
+        LostFigures { map: "alerts", events: alerting.left_out() },
     ]
 }

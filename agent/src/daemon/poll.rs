@@ -15,16 +15,18 @@ use std::os::fd::OwnedFd;
 use tokio::sync::watch;
 
 use super::{
+    alerting::Alerting,
     figures::{self, Census as LastCensus},
-    pools::SourcePorts,
+    pools::{AddressPool, SourcePorts},
 };
 use crate::{
+    alert::{Facts, PoolFact},
     census::{self, Source},
     config::Settings,
     host,
     model::{Accounts, Groups, Overhead, Retention, Snapshot, next_interval, pool::Ranges},
     probe::{HOOKS, Probe, capability::Capability},
-    serve::Latest,
+    serve::{Latest, View},
 };
 
 /// Time between two readings of the kernel's counters.
@@ -45,6 +47,7 @@ pub(super) struct Poll {
     source: Source,
     accounts: Accounts,
     source_ports: SourcePorts,
+    alerting: Alerting,
     overheads: [Overhead; HOOKS.len()],
     /// `Some` while the kernel's run statistics are on; `Err` once it refused.
     sampling: Result<Option<OwnedFd>, ()>,
@@ -90,6 +93,7 @@ impl Poll {
             source,
             accounts: Accounts::new(groups(settings), retention(settings)),
             source_ports: SourcePorts::new(&settings.limits),
+            alerting: Alerting::start(settings, Duration::ZERO)?,
             overheads: Default::default(),
             sampling: Ok(None),
             census: LastCensus::default(),
@@ -125,6 +129,7 @@ impl Poll {
     fn reconfigure(&mut self, settings: &Settings) {
         let capacity = self.accounts.retention().capacity;
         self.accounts.reconfigure(groups(settings), Retention { capacity, ..retention(settings) });
+        self.alerting.reconfigure(settings);
         self.cpu_budget = settings.cpu_budget;
         self.interval_range = settings.census_interval;
         self.config_reloaded = true;
@@ -135,13 +140,13 @@ impl Poll {
         if Instant::now() >= self.census_due {
             self.take_census(now)?;
         }
-        let Self { probe, accounts, source_ports, .. } = self;
+        let Self { probe, accounts, source_ports, alerting, .. } = self;
         probe.for_each_account(|key, account| {
             accounts.read(now, key, &account.counters);
             source_ports.read(now, &key, &account.counters);
         })?;
         source_ports.poll(now, probe, accounts)?;
-        accounts.rank(now);
+        accounts.rank(now, &alerting.accounts());
         for (key, seen) in accounts.idle(now) {
             if probe.remove_idle_account(&key, &seen)? {
                 accounts.forget(&key);
@@ -150,10 +155,31 @@ impl Poll {
         }
         probe.flush_log();
         let snapshot = self.snapshot()?;
+        self.alert(now, &snapshot);
         self.sample();
         self.polls += 1;
-        self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(snapshot))));
+        let view = View { snapshot, alerts: self.alerting.view() };
+        self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
         Ok(())
+    }
+
+    /// Puts what was measured before those who judge it.
+    fn alert(&mut self, now: Duration, snapshot: &Snapshot) {
+        let pools = self.source_ports.figures().iter().map(|AddressPool { account, address, figures }| PoolFact {
+            account,
+            address: *address,
+            figures,
+        });
+        let facts = Facts {
+            pools: &pools.collect::<Vec<_>>(),
+            troubled: &self.accounts.troubled(now),
+            tells: snapshot.tells,
+            host: &snapshot.host,
+            lost: &snapshot.itself.lost,
+            config_reloaded: self.config_reloaded,
+            unreached: &self.alerting.unreached(),
+        };
+        self.alerting.evaluate(now, &facts);
     }
 
     fn take_census(&mut self, now: Duration) -> anyhow::Result<()> {
@@ -193,7 +219,6 @@ impl Poll {
         self.source_ports.complete(&mut accounts);
         Ok(Snapshot {
             accounts,
-            findings: self.source_ports.findings(),
             refused_reuses: self.source_ports.refused_reuses(),
             tells: figures::tells(self.probe.hooks()),
             host: figures::host(&self.census)?,
@@ -203,6 +228,7 @@ impl Poll {
                 census: &self.census,
                 accounts: &self.accounts,
                 source_ports: &self.source_ports,
+                alerting: &self.alerting,
                 tallies: &tallies,
                 overheads: self.sampling.is_ok().then_some(&self.overheads),
                 config_reloaded: self.config_reloaded,

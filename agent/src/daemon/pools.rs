@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,7 +17,6 @@ use crate::{
     config::Limits,
     model::{
         AccountId, Accounts, ExportedAccount, Groups,
-        findings::{self, Change, Finding, Findings},
         pool::{PoolFigures, Pools},
         refusals::{Clocks, Refusals, RefusedReuse, has_given_up},
     },
@@ -27,8 +27,14 @@ use crate::{
 pub(super) struct SourcePorts {
     pools: Pools,
     refusals: Refusals,
-    findings: Findings,
-    figures: HashMap<AccountId, PoolFigures>,
+    figures: Vec<AddressPool>,
+}
+
+/// The pool of one address.
+pub(super) struct AddressPool {
+    pub account: AccountId,
+    pub address: IpAddr,
+    pub figures: PoolFigures,
 }
 
 impl SourcePorts {
@@ -36,8 +42,7 @@ impl SourcePorts {
         Self {
             pools: Pools::new(limits.tracked_peers as usize),
             refusals: Refusals::new(limits.events),
-            findings: Findings::default(),
-            figures: HashMap::new(),
+            figures: Vec::new(),
         }
     }
 
@@ -99,43 +104,35 @@ impl SourcePorts {
         Ok(())
     }
 
-    /// The figures of each account's pool, and what there is to say about them.
+    /// The figures of each address' pool.
     fn conclude(&mut self, now: Duration, groups: &Groups) {
-        self.figures.clear();
-        let mut found: Vec<(f64, Finding)> = Vec::new();
-        for (key, figures) in self.pools.figures(now, |key| groups.pool_of(key).cloned()) {
-            let account = groups.account_of(&key);
-            let fullness = fullness(&figures);
-            let address = key.address().to_string();
-            found.extend(findings::of_pool(&account, &address, &figures).into_iter().map(|f| (fullness, f)));
-            let fuller = self.figures.get(&account).is_none_or(|other| fullness > self::fullness(other));
-            if fuller {
-                self.figures.insert(account, figures);
-            }
-        }
-        // Of a group, the last to speak is the fullest address.
-        found.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for change in self.findings.update(now, found.into_iter().map(|(_, finding)| finding).collect()) {
-            match change {
-                Change::Raised(Finding { kind, text, .. }) => log::warn!("{}: {text}", kind.name()),
-                Change::Cleared(Finding { kind, account, .. }) => {
-                    log::info!("{}: over for {} towards port {}", kind.name(), account.peer, account.port);
-                }
-            }
-        }
+        let pools = self.pools.figures(now, |key| groups.pool_of(key).cloned());
+        let pool = |(key, figures): (PeerKey, PoolFigures)| AddressPool {
+            account: groups.account_of(&key),
+            address: key.address(),
+            figures,
+        };
+        self.figures = pools.map(pool).collect();
     }
 
-    /// Adds to each account what is known of its pool.
+    /// Adds to each account what is known of its pool; to a group, that of its fullest address.
     pub fn complete(&self, accounts: &mut [ExportedAccount]) {
+        let mut fullest: HashMap<&AccountId, &PoolFigures> = HashMap::new();
+        for AddressPool { account, figures, .. } in &self.figures {
+            let fuller = fullest.get(account).is_none_or(|other| fullness(figures) > fullness(other));
+            if fuller {
+                fullest.insert(account, figures);
+            }
+        }
         for account in accounts {
             let Some((peer, port)) = &account.who else { continue };
             let id = AccountId { peer: peer.clone(), port: *port, direction: account.direction };
-            account.pool = self.figures.get(&id).cloned();
+            account.pool = fullest.get(&id).map(|figures| (*figures).clone());
         }
     }
 
-    pub fn findings(&self) -> Vec<Finding> {
-        self.findings.raised()
+    pub fn figures(&self) -> &[AddressPool] {
+        &self.figures
     }
 
     pub fn refused_reuses(&self) -> Arc<[RefusedReuse]> {

@@ -4,7 +4,10 @@
 //! while it is shown, and to everyone else's while it is not. So every event is in exactly one series, series never go
 //! backwards while they exist, and an account that comes or goes makes no jump in the rest.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use bytemuck::Zeroable as _;
 use probe_ebpf::{
@@ -17,6 +20,7 @@ use super::{
     peer::{AccountId, Direction, Groups, Peer},
     recency::decay,
     snapshot::ExportedAccount,
+    trouble::{Events, Trouble},
 };
 
 /// Above this share of the kernel's room for accounts, in percent, idle ones are forgotten before their time.
@@ -72,6 +76,7 @@ struct Account {
     shown: bool,
     /// Connections of late, decaying.
     recent: f64,
+    trouble: Trouble,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +140,7 @@ impl Accounts {
         match by_id.get_mut(&row.account) {
             Some(account) => {
                 account.recent += (delta.connections + delta.syn_retries) as f64;
+                account.trouble.add(now, &delta);
                 let totals = if account.shown {
                     &mut *account.totals
                 } else {
@@ -185,15 +191,27 @@ impl Accounts {
         }
     }
 
-    /// Decides anew who is shown. To be called once all of a reading is booked.
-    pub fn rank(&mut self, now: Duration) {
+    /// The accounts that had trouble within the last minute, with what happened in it.
+    #[must_use]
+    pub fn troubled(&mut self, now: Duration) -> HashMap<AccountId, Events> {
+        let accounts = self.by_id.iter_mut();
+        accounts
+            .filter_map(|(id, account)| Some((id.clone(), account.trouble.of_last_minute(now)?)))
+            .collect()
+    }
+
+    /// Decides anew who is shown: groups, the accounts in `wanted`, and the heaviest of the rest. To be called once all of a reading
+    /// is booked.
+    pub fn rank(&mut self, now: Duration, wanted: &HashSet<AccountId>) {
         let elapsed = now.saturating_sub(self.updated_at);
         self.updated_at = now;
         let decay = decay(elapsed);
         let mut candidates = Vec::with_capacity(self.by_id.len());
         for (id, account) in &mut self.by_id {
             account.recent *= decay;
-            if !matches!(id.peer, Peer::Group(_)) {
+            if wanted.contains(id) {
+                account.shown = true;
+            } else if !matches!(id.peer, Peer::Group(_)) {
                 let sockets: u32 = account.totals.sockets.iter().sum();
                 let weight = account.recent + f64::from(sockets);
                 candidates.push(Candidate { id: id.clone(), weight, shown: account.shown });
@@ -317,6 +335,7 @@ fn open_account(accounts: &mut HashMap<AccountId, Account>, places: usize, id: &
         rows: 0,
         shown,
         recent: 0.0,
+        trouble: Trouble::default(),
     });
     account.rows += 1;
 }
@@ -393,7 +412,7 @@ mod tests {
         let mut accounts = Accounts::new(Groups::default(), RETENTION);
         for second in 1..4 {
             accounts.read(at(second), key(1), &connections(7));
-            accounts.rank(at(second));
+            accounts.rank(at(second), &HashSet::new());
         }
         assert_eq!(shown(&accounts), [("192.0.2.1".to_owned(), 7), ("other".to_owned(), 0)]);
     }
@@ -404,14 +423,14 @@ mod tests {
         for (host, count) in [(1, 100), (2, 90), (3, 5)] {
             accounts.read(at(1), key(host), &connections(count));
         }
-        accounts.rank(at(1));
+        accounts.rank(at(1), &HashSet::new());
         assert_eq!(shown(&accounts).last(), Some(&("other".to_owned(), 5)));
         // The third grows heaviest; its past stays where it was booked, so no series jumps.
         accounts.read(at(2), key(3), &connections(1_005));
-        accounts.rank(at(2));
+        accounts.rank(at(2), &HashSet::new());
         assert_eq!(shown(&accounts).last(), Some(&("other".to_owned(), 1_005)));
         accounts.read(at(3), key(3), &connections(1_010));
-        accounts.rank(at(3));
+        accounts.rank(at(3), &HashSet::new());
         assert!(shown(&accounts).contains(&("192.0.2.3".to_owned(), 5)));
         assert_eq!(shown(&accounts).last(), Some(&("other".to_owned(), 1_005)));
     }
@@ -423,7 +442,7 @@ mod tests {
             (1..).zip(counts).map(|(host, count)| (key(host).peer, time_wait(count))).collect::<Vec<_>>()
         };
         accounts.settle(at(1), &rows([10, 20, 30]));
-        accounts.rank(at(1));
+        accounts.rank(at(1), &HashSet::new());
         let time_waits = |accounts: &Accounts| {
             let all = accounts.export();
             let inbound = all.iter().filter(|account| account.direction == Direction::Inbound);
@@ -441,7 +460,7 @@ mod tests {
         for host in [1, 2, 200] {
             accounts.read(at(1), key(host), &connections(10));
         }
-        accounts.rank(at(1));
+        accounts.rank(at(1), &HashSet::new());
         assert_eq!(shown(&accounts), [("gateways".to_owned(), 20), ("other".to_owned(), 10)]);
     }
 
@@ -457,7 +476,7 @@ mod tests {
         assert_eq!((accounts.len(), accounts.evicted()), (1, 1));
         // It comes back with counters that begin at zero.
         accounts.read(at(700), key(1), &connections(2));
-        accounts.rank(at(700));
+        accounts.rank(at(700), &HashSet::new());
         assert!(shown(&accounts).contains(&("192.0.2.1".to_owned(), 2)));
     }
 
@@ -503,7 +522,7 @@ mod tests {
                 let total = kernel.entry(host).or_default();
                 *total += new;
                 accounts.read(at(second), key(host), &connections(*total));
-                accounts.rank(at(second));
+                accounts.rank(at(second), &HashSet::new());
                 for (peer, count) in shown(&accounts) {
                     let before = ever.insert(peer, count).unwrap_or_default();
                     prop_assert!(count >= before);

@@ -2,7 +2,6 @@
 
 mod accounts;
 mod export;
-pub mod findings;
 mod overhead;
 mod pacing;
 mod peer;
@@ -11,13 +10,15 @@ mod recency;
 pub mod refusals;
 mod snapshot;
 mod states;
+mod trouble;
 
 pub use accounts::{Accounts, Retention};
 pub use overhead::Overhead;
 pub use pacing::next_interval;
 pub use peer::{AccountId, Direction, Groups, Peer};
 pub use snapshot::{
-    CensusFigures, ExportedAccount, HostFigures, LostFigures, ProbeFigures, QueueFigures, RunFigures,
+    CensusFigures, ExportedAccount, HostFigures, LostFigures, NotificationFigures, ProbeFigures, QueueFigures, RunFigures,
     SelfFigures, Snapshot, Tells,
 };
 pub use states::{CONNECTED_STATES, NamedState, UNCONNECTED_STATES};
+pub use trouble::Events;

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use probe_ebpf::{account::Counters, sweep::STATES};
 
 use super::{
-    findings::Finding,
     peer::{Direction, Peer},
     pool::PoolFigures,
     refusals::RefusedReuse,
@@ -18,8 +17,6 @@ pub struct Snapshot {
     pub accounts: Vec<ExportedAccount>,
     /// What the attached hooks can tell.
     pub tells: Tells,
-    /// What there is to say.
-    pub findings: Vec<Finding>,
     /// The last refused reuses, the oldest first.
     pub refused_reuses: Arc<[RefusedReuse]>,
     /// The host.
@@ -112,6 +109,10 @@ pub struct SelfFigures {
     pub peers_evicted: u64,
     /// Peers whose source ports are recorded.
     pub recorded_peers: usize,
+    /// What became of the notices, per receiver.
+    pub notifications: Vec<NotificationFigures>,
+    /// Whether what a restart needs was saved when it last changed.
+    pub state_last_save_successful: bool,
     /// Whether the configuration in force is the one last given.
     pub config_last_reload_successful: bool,
     /// User and system time of the agent.
@@ -155,6 +156,21 @@ pub struct LostFigures {
     pub map: &'static str,
     /// How many so far.
     pub events: u64,
+}
+
+/// What became of the notices to one receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotificationFigures {
+    /// Value of the `receiver` label.
+    pub receiver: Arc<str>,
+    /// It has them.
+    pub delivered: u64,
+    /// It was not reached, or had a trouble of its own; they are told again.
+    pub failed: u64,
+    /// It did not want them; they are told again, too.
+    pub rejected: u64,
+    /// They were no longer true before it could be told.
+    pub superseded: u64,
 }
 
 /// The last census.

@@ -1,26 +1,45 @@
-//! What there is to say, as JSON: the findings that hold, and the last refused reuses.
+//! What there is to say, as JSON: the alerts that are raised, and the last refused reuses.
 
 use serde_json::{Value, json};
 
-use crate::model::{Snapshot, findings::Finding, refusals::RefusedReuse};
+use super::View;
+use crate::{
+    alert::{self, Alert},
+    model::refusals::RefusedReuse,
+};
 
-/// `[{"finding", "peer", "port", "direction", "text"}]`
-pub(super) fn findings(snapshot: &Snapshot) -> Value {
-    let finding = |Finding { kind, account, text }: &Finding| {
+/// `[{"alert", "severity", "since", "announced", "peer", "port", "direction", "summary", "text", "advice", "runbook", "measure", "value",
+/// "limit", "exhausted_at", "touched_peers", "touched_ports"}]`, those that are raised. Times are in seconds since the epoch; what does not
+/// apply is empty or null.
+pub(super) fn alerts(view: &View) -> Value {
+    let alert = |alert: &Alert| {
+        let [(_, peer), (_, port), (_, direction)] = alert.subject.labels();
         json!({
-            "finding": kind.name(),
-            "peer": account.peer.to_string(),
-            "port": account.port,
-            "direction": account.direction.name(),
-            "text": text,
+            "alert": alert.name.name(),
+            "severity": alert.severity.name(),
+            "since": alert.since,
+            "announced": alert.announced,
+            "peer": peer,
+            "port": port.parse::<u16>().ok(),
+            "direction": direction,
+            "summary": alert::summary(alert.name),
+            "text": alert.text,
+            "advice": alert::advice(alert.name),
+            "runbook": format!("/runbooks/{}", alert.name),
+            "measure": alert.figure.measure,
+            "value": alert.figure.value,
+            "limit": alert.figure.limit,
+            "exhausted_at": alert.exhausted_at,
+            "touched_peers": alert.reach.peers,
+            "touched_ports": alert.reach.ports,
         })
     };
-    snapshot.findings.iter().map(finding).collect()
+    view.alerts.raised.iter().map(alert).collect()
 }
 
 /// `[{"event", "time", "peer", "peer_port", "address", "port", "end", "attempts", "retries", "waited_seconds", "answers"}]`, the oldest
 /// first. `time` is in seconds since the epoch; `answers` counts the refused SYNs by how they were answered.
-pub(super) fn events(snapshot: &Snapshot) -> Value {
+pub(super) fn events(view: &View) -> Value {
     let event = |reuse: &RefusedReuse| {
         let [ack, reset, none] = reuse.answers;
         json!({
@@ -37,5 +56,5 @@ pub(super) fn events(snapshot: &Snapshot) -> Value {
             "answers": {"ack": ack, "reset": reset, "none": none},
         })
     };
-    snapshot.refused_reuses.iter().map(event).collect()
+    view.snapshot.refused_reuses.iter().map(event).collect()
 }

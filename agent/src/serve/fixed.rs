@@ -6,12 +6,19 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::model::{CONNECTED_STATES, HostFigures, SelfFigures, Snapshot, UNCONNECTED_STATES};
+use super::{AlertView, View};
+use crate::{
+    alert::Subject,
+    config::{AlertName, Severity},
+    model::{CONNECTED_STATES, HostFigures, SelfFigures, UNCONNECTED_STATES},
+};
 
-pub(super) fn encode(snapshot: &Snapshot, body: &mut Vec<u8>) -> prometheus::Result<()> {
+pub(super) fn encode(view: &View, body: &mut Vec<u8>) -> prometheus::Result<()> {
+    let View { snapshot, alerts } = view;
     let page = Page(Registry::new_custom(Some("tcpwarden".to_owned()), None)?);
     host(&page, &snapshot.host)?;
     itself(&page, &snapshot.itself)?;
+    states(&page, alerts)?;
     let process = Page(Registry::new_custom(Some("process".to_owned()), None)?);
     usage(&process, &snapshot.itself)?;
     let encoder = TextEncoder::new();
@@ -140,11 +147,54 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
         "Peers, counted per port, whose source ports are recorded (at most limits.tracked_peers).",
         figures.recorded_peers as u64,
     )?;
+    let notifications = page.counters(
+        "notifications_total",
+        "Notices to a receiver by what became of them: delivered; failed or rejected, and told again; superseded, as they were no longer true.",
+        &["receiver", "outcome"],
+    )?;
+    for figures in &figures.notifications {
+        for (outcome, count) in [
+            ("delivered", figures.delivered),
+            ("failed", figures.failed),
+            ("rejected", figures.rejected),
+            ("superseded", figures.superseded),
+        ] {
+            notifications.with_label_values(&[&*figures.receiver, outcome]).inc_by(count);
+        }
+    }
+    page.gauge(
+        "state_last_save_successful",
+        "Whether the state of alerts, which a restart needs, was saved when it last changed.",
+        u64::from(figures.state_last_save_successful),
+    )?;
     page.gauge(
         "config_last_reload_successful",
         "Whether the last configuration that was given is in force.",
         u64::from(figures.config_last_reload_successful),
     )
+}
+
+/// Whether each alert is raised. Those about the host are there from the start, the others from when they are pending.
+fn states(page: &Page, alerts: &AlertView) -> prometheus::Result<()> {
+    let labels = ["alert", "severity", "peer", "port", "direction"];
+    let states = page.gauges("alert", "Whether an alert is raised, with which severity.", &labels)?;
+    let set = |name: AlertName, subject: &Subject, raised: Option<Severity>| {
+        let [(_, peer), (_, port), (_, direction)] = subject.labels();
+        for severity in Severity::ALL {
+            let values = [name.name(), severity.name(), &peer, &port, &direction];
+            states.with_label_values(&values).set(i64::from(raised == Some(severity)));
+        }
+    };
+    for name in AlertName::ALL.into_iter().filter(|name| !name.is_of_peers()) {
+        set(name, &Subject::Host, None);
+    }
+    for (name, subject) in &alerts.quiet {
+        set(*name, subject, None);
+    }
+    for alert in &alerts.raised {
+        set(alert.name, &alert.subject, Some(alert.severity));
+    }
+    Ok(())
 }
 
 fn usage(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {

@@ -20,10 +20,31 @@ use tokio::{
     time::Instant,
 };
 
-use crate::model::Snapshot;
+use crate::{
+    alert::{Alert, AlertKey},
+    model::Snapshot,
+};
 
-/// The latest snapshot, and when it was made.
-pub type Latest = Option<(Instant, Arc<Snapshot>)>;
+/// Everything there is to show at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The figures.
+    pub snapshot: Snapshot,
+    /// The alerts.
+    pub alerts: AlertView,
+}
+
+/// The alerts at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct AlertView {
+    /// Those that are raised.
+    pub raised: Vec<Alert>,
+    /// Those that are pending, or were raised not long ago.
+    pub quiet: Vec<AlertKey>,
+}
+
+/// The latest view, and when it was made.
+pub type Latest = Option<(Instant, Arc<View>)>;
 
 /// Snapshots come every second; when the last is older than this the loop that makes them hangs.
 const STALE: Duration = Duration::from_secs(30);
@@ -35,11 +56,11 @@ struct Shared {
     telemetry_path: String,
 }
 
-/// Renders a snapshot as Prometheus text format 0.0.4.
-pub fn render(snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
+/// Renders a view as Prometheus text format 0.0.4.
+pub fn render(view: &View) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(256 * 1024);
-    fixed::encode(snapshot, &mut body)?;
-    peers::encode(snapshot, &mut body);
+    fixed::encode(view, &mut body)?;
+    peers::encode(&view.snapshot, &mut body);
     Ok(body)
 }
 
@@ -59,7 +80,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/", get(landing))
         .route(&path, get(metrics))
-        .route("/api/v1/findings", get(async |state| answer(state, api::findings)))
+        .route("/api/v1/alerts", get(async |state| answer(state, api::alerts)))
         .route("/api/v1/events", get(async |state| answer(state, api::events)))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -71,16 +92,16 @@ pub async fn serve(
 
 async fn landing(State(shared): State<Arc<Shared>>) -> Html<String> {
     let latest = shared.snapshots.borrow().clone();
-    let findings = latest.as_ref().map_or(&[][..], |(_, snapshot)| &snapshot.findings);
-    Html(landing::page(&shared.telemetry_path, findings))
+    let alerts = latest.as_ref().map_or(&[][..], |(_, view)| &view.alerts.raised);
+    Html(landing::page(&shared.telemetry_path, alerts))
 }
 
-/// Answers with a part of the latest snapshot as JSON.
-fn answer(State(shared): State<Arc<Shared>>, part: fn(&Snapshot) -> serde_json::Value) -> Response {
-    let Some((_, snapshot)) = shared.snapshots.borrow().clone() else {
+/// Answers with a part of the latest view as JSON.
+fn answer(State(shared): State<Arc<Shared>>, part: fn(&View) -> serde_json::Value) -> Response {
+    let Some((_, view)) = shared.snapshots.borrow().clone() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
     };
-    ([(header::CONTENT_TYPE, "application/json")], part(&snapshot).to_string()).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], part(&view).to_string()).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
@@ -97,10 +118,10 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
             }
         },
     };
-    let Some((_, snapshot)) = shared.snapshots.borrow().clone() else {
+    let Some((_, view)) = shared.snapshots.borrow().clone() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
     };
-    match render(&snapshot) {
+    match render(&view) {
         Ok(body) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
         }

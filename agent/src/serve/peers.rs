@@ -37,7 +37,7 @@ const INBOUND: Shown = |direction, _| direction == Direction::Inbound;
 const OUTBOUND: Shown = |direction, _| direction == Direction::Outbound;
 const TIME_WAIT: Shown = |direction, tells| direction == Direction::Inbound && tells.time_wait;
 
-const FAMILIES: [Family; 23] = [
+const FAMILIES: [Family; 24] = [
     Family {
         name: "tcpwarden_peer_sockets",
         kind: Kind::Gauge,
@@ -239,6 +239,13 @@ const FAMILIES: [Family; 23] = [
         help: "How surely the peer's next connection comes from the pool as observed, 0 to 1; it is taken for known from 0.98 on.",
         shown: INBOUND,
         samples: Samples::Pool(|pool| Some(pool.confidence)),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_outside_ports",
+        kind: Kind::Gauge,
+        help: "Source ports seen outside of the configured pool, where one is configured.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| pool.configured.as_ref().map(|_| f64::from(pool.outside))),
     },
     Family {
         name: "tcpwarden_peer_pool_used_ratio",

@@ -143,11 +143,11 @@ fn watch(
             }
             false
         };
-        let (_, findings) = agent.get("/api/v1/findings").unwrap_or_default();
-        if note(&mut noticed.warning, findings.contains("TimeWaitNearPoolLimit"), "THE AGENT WARNS") {
+        let (_, alerts) = agent.get("/api/v1/alerts").unwrap_or_default();
+        if note(&mut noticed.warning, alerts.contains("TimeWaitNearPoolLimit"), "THE AGENT WARNS") {
             noticed.pools_then = addresses().map(|peer| pool(&metrics, &peer)).collect();
-            for finding in agent.log().lines().filter(|line| line.contains("TimeWaitNearPoolLimit")) {
-                println!("       {}", finding.split_once("warn: ").map_or(finding, |(_, text)| text));
+            for alert in agent.log().lines().filter(|line| line.contains("TimeWaitNearPoolLimit")) {
+                println!("       {}", alert.split_once("warn: ").map_or(alert, |(_, text)| text));
             }
         }
         note(&mut noticed.full, used.iter().flatten().any(|&ratio| ratio >= 0.999), "a pool is full");

@@ -99,6 +99,8 @@ pub struct PoolFigures {
     pub accepted: f64,
     /// SYNs refused by TIME_WAIT in the last minute.
     pub refused: f64,
+    /// Whether TIME_WAIT accepts whatever this peer sends, so that only live connections keep a port.
+    pub accepts_reuse: bool,
     /// Seconds until no port is free, infinite when that will not be; `None` while the pool is not known.
     pub exhaustion_seconds: Option<f64>,
 }
@@ -121,6 +123,18 @@ impl PoolFigures {
     pub fn used_ratio(&self) -> Option<f64> {
         let size = self.pool()?.len();
         (size > 0).then(|| self.load.used() / f64::from(size))
+    }
+
+    /// The share of the pool that cannot be used for a new connection.
+    #[must_use]
+    pub fn blocked_ratio(&self) -> Option<f64> {
+        let size = self.pool()?.len();
+        (size > 0).then(|| self.blocking().used() / f64::from(size))
+    }
+
+    /// What keeps ports from being used for a new connection.
+    fn blocking(&self) -> Load {
+        if self.accepts_reuse { self.load.without_time_wait() } else { self.load }
     }
 
     /// Whether the configured pool is not the one the peer draws from: ports come from outside of it, or all of them from a part.
@@ -276,6 +290,8 @@ impl Recorded {
         let minute = TIME_WAIT_SECONDS as f64;
         let load = self.load(now);
         let outside = configured.as_ref().map_or(0, |pool| inference.outside(pool));
+        let accepted = traffic.growth(minute, 0.0, |totals| totals.accepted);
+        let refused = traffic.growth(minute, 0.0, |totals| totals.refused);
         let mut figures = PoolFigures {
             source_ports: inference.seen(),
             bounds: inference.bounds(),
@@ -284,16 +300,13 @@ impl Recorded {
             configured,
             outside,
             load,
-            accepted: traffic.growth(minute, 0.0, |totals| totals.accepted),
-            refused: traffic.growth(minute, 0.0, |totals| totals.refused),
+            accepted,
+            refused,
+            accepts_reuse: accepted >= ACCEPTED_ENOUGH && refused < 1.0,
             exhaustion_seconds: None,
         };
-        let harmless = figures.accepted >= ACCEPTED_ENOUGH && figures.refused < 1.0;
-        figures.exhaustion_seconds = figures.pool().map(|pool| {
-            let pool = f64::from(pool.len());
-            // Where every SYN that meets a TIME_WAIT is accepted, only live connections keep a port.
-            if harmless { load.without_time_wait() } else { load }.seconds_until(pool)
-        });
+        figures.exhaustion_seconds =
+            figures.pool().map(|pool| figures.blocking().seconds_until(f64::from(pool.len())));
         figures
     }
 

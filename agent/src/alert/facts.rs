@@ -1,0 +1,35 @@
+//! The figures of a moment that alerts look at.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use crate::model::{AccountId, Events, HostFigures, LostFigures, Tells, pool::PoolFigures};
+
+/// The pool of one address.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolFact<'a> {
+    /// The account that the address belongs to.
+    pub account: &'a AccountId,
+    /// The address.
+    pub address: IpAddr,
+    /// Its pool.
+    pub figures: &'a PoolFigures,
+}
+
+/// Everything that alerts look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Every pool; those of a group's addresses one by one.
+    pub pools: &'a [PoolFact<'a>],
+    /// What happened in the last minute to the accounts that had trouble in it.
+    pub troubled: &'a HashMap<AccountId, Events>,
+    /// What the attached hooks can tell.
+    pub tells: Tells,
+    /// The host.
+    pub host: &'a HostFigures,
+    /// Events that found no room.
+    pub lost: &'a [LostFigures],
+    /// Whether the configuration last given is in force.
+    pub config_reloaded: bool,
+    /// Receivers that have not been reached for long.
+    pub unreached: &'a [Arc<str>],
+}

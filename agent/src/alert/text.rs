@@ -1,0 +1,170 @@
+//! What there is to say about an alert: sentences that name the peer, the numbers and the remedy.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use super::PoolFact;
+use crate::{
+    config::AlertName,
+    model::{AccountId, Direction, Events, QueueFigures},
+};
+
+/// What an alert is, in a few words, whatever it is about.
+#[must_use]
+pub fn summary(name: AlertName) -> &'static str {
+    match name {
+        AlertName::TimeWaitNearPoolLimit => "A peer's pool of source ports runs out",
+        AlertName::PortReuseRefused => "New connections are refused by TIME_WAIT",
+        AlertName::PoolDiffers => "A configured pool of source ports is not the real one",
+        AlertName::SynRetriesHigh => "SYNs have to be repeated",
+        AlertName::TimeWaitNearBucketLimit => "The host's TIME_WAITs come near their limit",
+        AlertName::ListenQueueOverflow => "An accept queue is full",
+        AlertName::AgentDegraded => "tcpwarden cannot tell all it should",
+    }
+}
+
+/// What to do about it.
+#[must_use]
+pub fn advice(name: AlertName) -> &'static str {
+    match name {
+        AlertName::TimeWaitNearPoolLimit => {
+            "Let the client pool its connections, or close them on the client's side; else give its NAT more ports or addresses."
+        }
+        AlertName::PortReuseRefused => {
+            "The peer reuses its source ports within 60 s of our close: let the client pool its connections, or close them on its side; \
+             else give its NAT more ports or addresses. No kernel setting shortens TIME_WAIT."
+        }
+        AlertName::PoolDiffers => "Correct port_pool of this peer, or ask whoever runs its NAT.",
+        AlertName::SynRetriesHigh => {
+            "Inbound: look at the accept queue and at what may drop packets before it. Outbound: is the destination there, and does it answer?"
+        }
+        AlertName::TimeWaitNearBucketLimit => {
+            "Raise net.ipv4.tcp_max_tw_buckets (each TIME_WAIT takes a few hundred bytes), and find out who closes so many connections here."
+        }
+        AlertName::ListenQueueOverflow => {
+            "The program does not accept as fast as clients connect: find out what keeps it, then raise its backlog and net.core.somaxconn."
+        }
+        AlertName::AgentDegraded => "See the agent's log and `tcpwarden check`; raise the limit that is named, or correct the file.",
+    }
+}
+
+/// What a sentence is put together from, once it is needed.
+#[derive(Debug)]
+pub(super) enum Sentence<'a> {
+    NearLimit(PoolFact<'a>),
+    ReuseRefused(&'a AccountId, Events),
+    PoolDiffers(PoolFact<'a>),
+    SynRetries { account: &'a AccountId, retries: u64, all: u64 },
+    Buckets { used: u64, limit: u64 },
+    Overflows(u64, &'a [QueueFigures]),
+    Queue(QueueFigures),
+    Degraded { losses: Vec<(&'static str, u64)>, config_reloaded: bool, unreached: &'a [Arc<str>] },
+}
+
+impl Sentence<'_> {
+    pub fn text(&self) -> String {
+        match self {
+            Self::NearLimit(pool) => near_limit(pool),
+            Self::ReuseRefused(account, events) => {
+                let AccountId { peer, port, .. } = account;
+                let Events { refused, accepted, .. } = events;
+                format!(
+                    "{peer} towards port {port}: {refused} SYNs met a TIME_WAIT and were refused in the last minute, {accepted} were accepted"
+                )
+            }
+            Self::PoolDiffers(pool) => pool_differs(pool),
+            Self::SynRetries { account, retries, all } => syn_retries(account, *retries, *all),
+            Self::Buckets { used, limit } => {
+                let percent = *used as f64 * 100.0 / *limit as f64;
+                format!(
+                    "{used} mini-sockets of {limit} (net.ipv4.tcp_max_tw_buckets), {percent:.0} %; beyond it a connection that is closed gets no TIME_WAIT"
+                )
+            }
+            Self::Overflows(overflows, queues) => overflowed(*overflows, queues),
+            Self::Queue(QueueFigures { port, waiting, limit }) => {
+                format!("{waiting} connections wait to be accepted on port {port}, which can hold {limit}")
+            }
+            Self::Degraded { losses, config_reloaded, unreached } => degraded(losses, *config_reloaded, unreached),
+        }
+    }
+}
+
+fn near_limit(pool: &PoolFact<'_>) -> String {
+    let PoolFact { account, address, figures } = pool;
+    let mut text = format!("{address} towards port {}", account.port);
+    if let Some(ports) = figures.pool() {
+        let how = if figures.configured.is_some() { "configured" } else { "seen" };
+        let _ = write!(text, " draws its source ports from {ports} ({} ports, {how})", ports.len());
+    }
+    let _ = write!(
+        text,
+        "; {:.0} % of them are taken here, {:.0} in TIME_WAIT",
+        figures.used_ratio().unwrap_or_default() * 100.0,
+        figures.load.time_wait
+    );
+    let rate = figures.load.rate;
+    match figures.exhaustion_seconds {
+        Some(seconds) if seconds.is_finite() && seconds > 0.0 => {
+            let _ = write!(text, "; at {rate:.0} connections/s they run out in {seconds:.0} s");
+        }
+        Some(seconds) if seconds.is_finite() => {
+            let _ = write!(text, "; none is free, at {rate:.0} connections/s");
+        }
+        _ => {
+            let _ = write!(text, "; at {rate:.0} connections/s that is as far as it goes");
+        }
+    }
+    if figures.refused >= 1.0 {
+        let _ = write!(text, "; {:.0} SYNs were refused in the last minute", figures.refused);
+    }
+    text
+}
+
+fn pool_differs(pool: &PoolFact<'_>) -> String {
+    let PoolFact { account, address, figures } = pool;
+    let mut text = format!("{address} towards port {}: ", account.port);
+    if let Some(configured) = &figures.configured {
+        let _ = write!(text, "configured {configured} ({} ports), but ", configured.len());
+    }
+    if figures.outside > 0 {
+        let _ = write!(text, "{} of {} ports seen lie outside of it", figures.outside, figures.source_ports);
+    } else {
+        let observed = &figures.observed;
+        let seen = figures.source_ports;
+        let _ = write!(text, "{seen} ports seen, none outside {observed} ({} ports)", observed.len());
+    }
+    text
+}
+
+fn syn_retries(account: &AccountId, retries: u64, all: u64) -> String {
+    let AccountId { peer, port, direction } = account;
+    let percent = retries as f64 * 100.0 / all.max(1) as f64;
+    let who = match direction {
+        Direction::Inbound => format!("{peer} towards port {port} repeats its SYNs"),
+        Direction::Outbound => format!("we repeat our SYNs to {peer} port {port}"),
+    };
+    format!("{who}: {retries} of {all} in the last minute ({percent:.0} %)")
+}
+
+fn overflowed(overflows: u64, queues: &[QueueFigures]) -> String {
+    let mut text = format!("an accept queue was full {overflows} times in the last minute");
+    let share = |queue: &&QueueFigures| queue.waiting as f64 / queue.limit.max(1) as f64;
+    if let Some(fullest) = queues.iter().max_by(|a, b| share(a).total_cmp(&share(b))) {
+        let QueueFigures { port, waiting, limit } = fullest;
+        let _ = write!(text, "; the fullest now is that of port {port}: {waiting} of {limit}");
+    }
+    text
+}
+
+fn degraded(losses: &[(&'static str, u64)], config_reloaded: bool, unreached: &[Arc<str>]) -> String {
+    let mut parts: Vec<String> = losses
+        .iter()
+        .map(|(map, events)| format!("{events} events found no room in {map} in the last minute"))
+        .collect();
+    if !config_reloaded {
+        parts.push("the configuration last given was refused, the one before is in force".to_owned());
+    }
+    if !unreached.is_empty() {
+        parts.push(format!("not reached for five minutes: {}", unreached.join(", ")));
+    }
+    parts.join("; ")
+}

@@ -1,0 +1,131 @@
+//! What happened to an account within the last minute, as far as it bears on trouble.
+
+use std::{collections::VecDeque, ops::AddAssign, time::Duration};
+
+use probe_ebpf::account::Counters;
+
+/// The last minute is kept in slots of this length.
+const SLOT: Duration = Duration::from_secs(5);
+
+/// Slots of a minute; the one that is being filled comes on top.
+const SLOTS: u64 = 12;
+
+/// Events of a minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Connections established.
+    pub connections: u64,
+    /// SYNs of ours.
+    pub syns: u64,
+    /// SYNs repeated, as far as that is seen without the SYN watch.
+    pub syn_retries: u64,
+    /// SYNs the SYN watch saw for the first time.
+    pub watched_syns: u64,
+    /// SYNs the SYN watch saw again.
+    pub watched_syn_retries: u64,
+    /// SYNs that TIME_WAIT accepted.
+    pub accepted: u64,
+    /// SYNs that TIME_WAIT refused.
+    pub refused: u64,
+}
+
+impl Events {
+    fn of(delta: &Counters) -> Self {
+        Self {
+            connections: delta.connections,
+            syns: delta.syns,
+            syn_retries: delta.syn_retries,
+            watched_syns: delta.watched_syns,
+            watched_syn_retries: delta.watched_syn_retries,
+            accepted: delta.time_wait_accepted,
+            refused: delta.time_wait_refused.iter().sum(),
+        }
+    }
+
+    fn is_trouble(&self) -> bool {
+        self.syn_retries + self.watched_syn_retries + self.refused > 0
+    }
+}
+
+impl AddAssign for Events {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.syns += other.syns;
+        self.syn_retries += other.syn_retries;
+        self.watched_syns += other.watched_syns;
+        self.watched_syn_retries += other.watched_syn_retries;
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+    }
+}
+
+/// The last minute of an account; most have no trouble, and keep nothing.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    slots: VecDeque<(u64, Events)>,
+}
+
+impl Trouble {
+    /// Books what is new, if it is trouble or adds to some.
+    pub fn add(&mut self, now: Duration, delta: &Counters) {
+        let events = Events::of(delta);
+        if self.slots.is_empty() && !events.is_trouble() {
+            return;
+        }
+        let slot = slot(now);
+        match self.slots.back_mut() {
+            Some((last, sum)) if *last == slot => *sum += events,
+            _ => self.slots.push_back((slot, events)),
+        }
+    }
+
+    /// Forgets what is older than a minute; returns the rest, if it holds trouble.
+    pub fn of_last_minute(&mut self, now: Duration) -> Option<Events> {
+        let slot = slot(now);
+        while self.slots.front().is_some_and(|&(first, _)| first + SLOTS < slot) {
+            self.slots.pop_front();
+        }
+        let mut sum = Events::default();
+        for &(_, events) in &self.slots {
+            sum += events;
+        }
+        if sum.is_trouble() {
+            return Some(sum);
+        }
+        // Only what went well is left: it counts from the next trouble on.
+        self.slots = VecDeque::new();
+        None
+    }
+}
+
+fn slot(now: Duration) -> u64 {
+    now.as_secs() / SLOT.as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable as _;
+
+    fn counters(connections: u64, syn_retries: u64) -> Counters {
+        Counters { connections, syn_retries, ..Counters::zeroed() }
+    }
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn trouble_is_summed_over_a_minute_and_forgotten() {
+        let mut trouble = Trouble::default();
+        trouble.add(s(100), &counters(50, 0));
+        assert_eq!(trouble.of_last_minute(s(100)), None, "nothing wrong, nothing kept");
+        trouble.add(s(101), &counters(1, 2));
+        trouble.add(s(130), &counters(3, 0));
+        let sum = trouble.of_last_minute(s(160)).expect("trouble within the minute");
+        assert_eq!((sum.connections, sum.syn_retries), (4, 2));
+        assert_eq!(trouble.of_last_minute(s(166)), None);
+        trouble.add(s(167), &counters(9, 0));
+        assert_eq!(trouble.of_last_minute(s(167)), None, "what went well begins nothing");
+    }
+}

@@ -1,0 +1,97 @@
+//! Posting JSON to an endpoint.
+
+use std::{
+    net::{TcpStream, ToSocketAddrs as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use ureq::{
+    Agent,
+    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
+};
+
+use super::outbox::Outcome;
+use crate::config::Endpoint;
+
+/// A delivery may take so long, whatever it waits for.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `tcpwarden check` waits so long for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Posts to one endpoint.
+pub(super) struct Client {
+    agent: Agent,
+    endpoint: Endpoint,
+    url: String,
+}
+
+impl Client {
+    /// `path` comes behind the configured URL.
+    pub fn new(endpoint: &Endpoint, path: &str) -> Self {
+        let roots = match &endpoint.ca {
+            None => RootCerts::PlatformVerifier,
+            Some(pem) => {
+                let certificates = parse_pem(pem).filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    _ => None,
+                });
+                RootCerts::Specific(Arc::new(certificates.collect()))
+            }
+        };
+        let config = Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            // A POST does not survive a redirect; the URL is to be corrected instead.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("tcpwarden/", env!("CARGO_PKG_VERSION")))
+            .tls_config(TlsConfig::builder().root_certs(roots).build());
+        let mut url = endpoint.url.to_string();
+        if !path.is_empty() {
+            url = format!("{}{path}", url.trim_end_matches('/'));
+        }
+        Self { agent: config.build().new_agent(), endpoint: endpoint.clone(), url }
+    }
+
+    /// Posts JSON with more headers.
+    ///
+    /// # Errors
+    /// How it failed, and why, without any secret.
+    pub fn post(&self, body: &[u8], headers: &[(&str, String)]) -> Result<(), (Outcome, String)> {
+        let mut request = self.agent.post(&self.url).header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.endpoint.authorization {
+            request = request.header(AUTHORIZATION, authorization.expose());
+        }
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let response = request.send(body).map_err(|error| (Outcome::Failed, error.to_string()))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        // Too early, too many: it may want it later.
+        let is_rejected = status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429);
+        let outcome = if is_rejected { Outcome::Rejected } else { Outcome::Failed };
+        Err((outcome, format!("it answered {status}")))
+    }
+}
+
+/// Makes a connection and closes it.
+pub(super) fn connect(endpoint: &Endpoint) -> Result<(), String> {
+    let host = endpoint.url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let default = if endpoint.url.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = endpoint.url.port_u16().unwrap_or(default);
+    let addresses = (host, port).to_socket_addrs().map_err(|error| error.to_string())?;
+    let mut failure = "the name has no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(_) => return Ok(()),
+            Err(error) => failure = format!("{address}: {error}"),
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,85 @@
+//! A generic webhook: the same document that Alertmanager posts to its webhooks (version 4), so that whatever takes those takes ours.
+
+use std::collections::BTreeMap;
+
+use hmac::{Hmac, Mac as _};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    notice::{Site, annotations, generator_url, labels, rfc3339},
+    outbox::Notice,
+};
+use crate::config::Secret;
+
+/// The header with the signature of the body.
+pub(super) const SIGNATURE: &str = "X-Tcpwarden-Signature";
+
+/// What the document says where there is no end yet.
+const NO_END: &str = "0001-01-01T00:00:00Z";
+
+/// The body of a post.
+pub(super) fn body(site: &Site, receiver: &str, notices: &[Notice]) -> Value {
+    let all: Vec<(BTreeMap<String, String>, BTreeMap<&str, String>)> = notices
+        .iter()
+        .map(|notice| (labels(site, &notice.alert, notice.alert.severity), annotations(site, notice)))
+        .collect();
+    let status = |ended: bool| if ended { "resolved" } else { "firing" };
+    let alerts = notices.iter().zip(&all).map(|(notice, (labels, annotations))| {
+        json!({
+            "status": status(notice.ended.is_some()),
+            "labels": labels,
+            "annotations": annotations,
+            "startsAt": rfc3339(notice.alert.since),
+            "endsAt": notice.ended.map_or_else(|| NO_END.to_owned(), rfc3339),
+            "generatorURL": generator_url(site),
+            "fingerprint": fingerprint(labels),
+        })
+    });
+    let alerts: Vec<Value> = alerts.collect();
+    json!({
+        "version": "4",
+        "receiver": receiver,
+        "status": status(notices.iter().all(|notice| notice.ended.is_some())),
+        "alerts": alerts,
+        "groupKey": "tcpwarden",
+        "groupLabels": {},
+        "commonLabels": common(all.iter().map(|(labels, _)| labels)),
+        "commonAnnotations": common(all.iter().map(|(_, annotations)| annotations)),
+        "externalURL": site.external_url,
+        "truncatedAlerts": 0,
+    })
+}
+
+/// What is the same in all.
+fn common<'a, K: Ord + Clone + 'a>(
+    mut all: impl Iterator<Item = &'a BTreeMap<K, String>>,
+) -> BTreeMap<K, String> {
+    let mut common = all.next().cloned().unwrap_or_default();
+    for other in all {
+        common.retain(|name, value| other.get(name) == Some(value));
+    }
+    common
+}
+
+/// The same for the same labels, and for no others.
+fn fingerprint(labels: &BTreeMap<String, String>) -> String {
+    let mut digest = Sha256::new();
+    for part in labels.iter().flat_map(|(name, value)| [name, value]) {
+        digest.update(part);
+        digest.update([0xff]);
+    }
+    hex(&digest.finalize()[..8])
+}
+
+/// The value of [`SIGNATURE`]: HMAC-SHA256 of the body, in hexadecimal.
+pub(super) fn signature(secret: &Secret, body: &[u8]) -> Option<String> {
+    // HMAC takes a key of any length.
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;
+    mac.update(body);
+    Some(format!("sha256={}", hex(&mac.finalize().into_bytes())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
