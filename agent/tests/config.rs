@@ -10,7 +10,7 @@ use std::{
 };
 
 use tcpwarden::config::{
-    AlertName, CensusMode, Channel, HookMode, Measure, Settings, Severity, Thresholds, Window,
+    AlertName, CensusMode, Channel, HookMode, Measure, Secret, Settings, Severity, Thresholds, Window,
 };
 
 fn files(directory: &str) -> Vec<PathBuf> {
@@ -91,8 +91,8 @@ fn receivers_and_silences_mean_what_they_say() {
     assert_eq!((&*ops.name, ops.min_severity), ("ops", Severity::Critical));
     assert_eq!((endpoint.url.host(), endpoint.url.port_u16()), (Some("alertmanager"), Some(9093)));
     let Channel::Webhook(endpoint, secret) = &hook.channel else { panic!("{hook:?}") };
-    assert_eq!(secret.as_ref().map(|secret| secret.expose()), Some("s3cret"));
-    assert_eq!(endpoint.authorization.as_ref().map(|secret| secret.expose()), Some("s3cret"));
+    assert_eq!(secret.as_ref().map(Secret::expose), Some("s3cret"));
+    assert_eq!(endpoint.authorization.as_ref().map(Secret::expose), Some("s3cret"));
     assert!(!format!("{settings:?}").contains("s3cret"), "a secret is never shown");
     assert_eq!(journal.channel, Channel::Journal);
     let windows: Vec<Window> = settings.silences.iter().map(|silence| silence.window).collect();

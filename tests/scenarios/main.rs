@@ -7,6 +7,7 @@ mod endings;
 mod faults;
 mod limits;
 mod metrics;
+mod monitoring;
 mod nat_pool;
 mod old_syns;
 mod preexisting;

@@ -2,18 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
-    time::Duration,
+    fs,
+    net::IpAddr,
+    process::{ExitStatus, Stdio},
 };
 
 use prometheus_parse::{Scrape, Value};
 use tempfile::TempDir;
 
-use crate::{capture::Reuses, eventually, host::Host, program};
+use crate::{capture::Reuses, host::Host, http, process::Process, program};
 
 /// Where each agent serves, on its own host's loopback.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
@@ -53,9 +50,7 @@ impl Config {
 #[derive(Debug)]
 pub struct Agent<'a> {
     host: &'a Host,
-    child: Child,
-    log: PathBuf,
-    _directory: TempDir,
+    process: Process,
 }
 
 impl<'a> Agent<'a> {
@@ -64,16 +59,10 @@ impl<'a> Agent<'a> {
     pub fn start(host: &'a Host, args: &[&str]) -> Self {
         let mut command = host.command(program("tcpwarden"));
         command.arg("run").args(args);
-        let mut agent = Self::spawn(host, command);
-        eventually(Duration::from_secs(30), || {
-            if let Ok(Some(status)) = agent.child.try_wait() {
-                return Err(format!("the agent ended with {status}"));
-            }
-            match agent.get("/readyz") {
-                Some((200, _)) => Ok(()),
-                other => Err(format!("/readyz answers {other:?}; the agent's log:\n{}", agent.log())),
-            }
-        });
+        let directory = TempDir::new().expect("a temporary directory");
+        let name = format!("the agent on {}", host.name());
+        let mut agent = Self { host, process: Process::start(name, directory, command) };
+        agent.process.ready(|| http::get(host, ADDRESS.into(), "/readyz"));
         agent
     }
 
@@ -105,29 +94,16 @@ impl<'a> Agent<'a> {
             .collect()
     }
 
-    fn spawn(host: &'a Host, mut command: Command) -> Self {
-        let directory = TempDir::new().expect("a temporary directory");
-        let log = directory.path().join("log");
-        let stderr = File::create(&log).expect("a log file");
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .expect("the agent starts");
-        Self { host, child, log, _directory: directory }
-    }
-
     /// Everything it logged.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("the log is text")
+        self.process.log()
     }
 
-    /// Its process (nsenter replaces itself by it).
+    /// Its process.
     #[must_use]
     pub fn pid(&self) -> rustix::process::Pid {
-        rustix::process::Pid::from_child(&self.child)
+        self.process.pid()
     }
 
     /// Sends it a signal.
@@ -137,22 +113,13 @@ impl<'a> Agent<'a> {
 
     /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("the agent can be waited for")
+        self.process.wait()
     }
 
     /// Status and body of an HTTP request; `None` when nothing answers.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        self.host.enter(|| {
-            let mut stream = TcpStream::connect(SocketAddr::from(ADDRESS)).ok()?;
-            stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
-            let (head, body) = answer.split_once("\r\n\r\n")?;
-            let status = head.split_whitespace().nth(1)?.parse().ok()?;
-            Some((status, body.to_owned()))
-        })
+        http::get(self.host, ADDRESS.into(), path)
     }
 
     /// Scrapes it.
@@ -161,16 +128,6 @@ impl<'a> Agent<'a> {
         let (status, body) = self.get("/metrics").expect("the agent serves");
         assert_eq!(status, 200, "{body}");
         Metrics::parse(&body)
-    }
-}
-
-impl Drop for Agent<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let _ = writeln!(std::io::stderr(), "log of the agent on {}:\n{}", self.host.name(), self.log());
-        }
     }
 }
 

@@ -15,8 +15,11 @@
 pub mod agent;
 pub mod capture;
 pub mod host;
+pub mod http;
+pub mod monitoring;
 pub mod nat;
 pub mod plays;
+mod process;
 pub mod topology;
 pub mod traffic;
 pub mod truth;

@@ -11,7 +11,7 @@ use crate::shell::{find, is_root, output, run};
 const BPF_LINKER: &str = "0.13.0";
 
 /// Programs that the lab calls, and the Debian packages that have them.
-const TEST_TOOLS: [(&str, &str); 8] = [
+const TEST_TOOLS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nstat", "iproute2"),
@@ -20,7 +20,16 @@ const TEST_TOOLS: [(&str, &str); 8] = [
     ("sysctl", "procps"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
 ];
+
+/// Debian packages that are unpacked below [`TOOLS`], each into a directory of its name, and the programs wanted of them.
+const TAKEN_OUT: [(&str, &[&str]); 2] = [
+    ("prometheus", &["prometheus", "promtool"]),
+    ("prometheus-alertmanager", &["prometheus-alertmanager", "amtool"]),
+];
+const TOOLS: &str = "target/tools";
+const BIN: &str = "usr/bin";
 
 /// What compiling needs: nightly Rust with its sources for the kernel side, and a linker for its LLVM.
 pub(crate) fn build_tools() -> anyhow::Result<()> {
@@ -106,37 +115,38 @@ pub(crate) fn test_tools() -> anyhow::Result<()> {
     if !packages.is_empty() {
         apt(&packages)?;
     }
-    promtool()
+    TAKEN_OUT.iter().try_for_each(|(package, programs)| take_out(package, programs))
 }
 
-/// Prometheus's own linter. Its Debian package would start a server, so only the program is taken out of it.
-fn promtool() -> anyhow::Result<()> {
-    if find("promtool").is_some() || Path::new(PROMTOOL).exists() {
+/// Programs of a Debian package whose installation would start a server: they are only taken out of it.
+fn take_out(package: &str, programs: &[&str]) -> anyhow::Result<()> {
+    let directory = Path::new(TOOLS).join(package);
+    let there = |program: &&str| find(program).is_some() || directory.join(BIN).join(program).exists();
+    if programs.iter().all(there) {
         return Ok(());
     }
-    fs::create_dir_all("target/tools").context("cannot create target/tools")?;
-    let download =
-        || run(Command::new("apt-get").args(["download", "prometheus"]).current_dir("target/tools"));
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let download = || run(Command::new("apt-get").args(["download", package]).current_dir(&directory));
     if download().is_err() {
         as_root("apt-get", &["update"])?;
         download()?;
     }
-    let package = fs::read_dir("target/tools")?
+    let archive = fs::read_dir(&directory)?
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get download prometheus left no package in target/tools")?;
-    run(Command::new("dpkg").arg("-x").arg(package).arg("target/tools/prometheus"))
+        .with_context(|| format!("apt-get download {package} left no package in {}", directory.display()))?;
+    run(Command::new("dpkg").arg("-x").arg(&archive).arg(&directory))?;
+    fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
 }
-
-const PROMTOOL: &str = "target/tools/prometheus/usr/bin/promtool";
 
 /// Puts the tools that are not installed system-wide on the PATH of the tests.
 pub(crate) fn path_with_tools() -> anyhow::Result<std::ffi::OsString> {
-    let tools = env::current_dir()?.join("target/tools/prometheus/usr/bin");
+    let tools = env::current_dir()?.join(TOOLS);
+    let tools = TAKEN_OUT.map(|(package, _)| tools.join(package).join(BIN));
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(Into::into);
-    Ok(env::join_paths(env::split_paths(&path).chain(system).chain([tools]))?)
+    Ok(env::join_paths(env::split_paths(&path).chain(system).chain(tools))?)
 }
 
 /// Classic tracepoints are described and opened through tracefs.

@@ -63,12 +63,11 @@ impl Notifier {
         let mut before = std::mem::take(&mut self.couriers);
         for receiver in receivers {
             let same = before.iter().position(|courier| same_site && courier.receiver() == receiver);
-            let courier = match same {
-                Some(place) => before.swap_remove(place),
-                None => {
-                    let known = saved.get(&*receiver.name).cloned().unwrap_or_default();
-                    Courier::start(receiver, &self.site, &known)?
-                }
+            let courier = if let Some(place) = same {
+                before.swap_remove(place)
+            } else {
+                let known = saved.get(&*receiver.name).cloned().unwrap_or_default();
+                Courier::start(receiver, &self.site, &known)?
             };
             self.couriers.push(courier);
         }

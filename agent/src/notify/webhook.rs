@@ -1,6 +1,6 @@
 //! A generic webhook: the same document that Alertmanager posts to its webhooks (version 4), so that whatever takes those takes ours.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
@@ -20,10 +20,10 @@ const NO_END: &str = "0001-01-01T00:00:00Z";
 
 /// The body of a post.
 pub(super) fn body(site: &Site, receiver: &str, notices: &[Notice]) -> Value {
-    let all: Vec<(BTreeMap<String, String>, BTreeMap<&str, String>)> = notices
-        .iter()
-        .map(|notice| (labels(site, &notice.alert, notice.alert.severity), annotations(site, notice)))
-        .collect();
+    let all = notices.iter().map(|notice| {
+        (labels(site, &notice.alert, notice.alert.severity), annotations(site, notice))
+    });
+    let all: Vec<_> = all.collect();
     let status = |ended: bool| if ended { "resolved" } else { "firing" };
     let alerts = notices.iter().zip(&all).map(|(notice, (labels, annotations))| {
         json!({
@@ -81,5 +81,9 @@ pub(super) fn signature(secret: &Secret, body: &[u8]) -> Option<String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // A string takes everything.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -1,0 +1,74 @@
+//! Servers under test, as processes.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::eventually;
+
+/// A running program with its log in a file; killed on drop if it still runs. The log is shown when the test fails.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    _directory: TempDir,
+}
+
+impl Process {
+    /// Starts `command`; `directory` holds its log, and whatever else it lives on, until it has ended.
+    pub(crate) fn start(name: String, directory: TempDir, mut command: Command) -> Self {
+        let log = directory.path().join("log");
+        let stderr = File::create(&log).expect("a log file");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self { name, child, log, _directory: directory }
+    }
+
+    /// Waits until `probe`, which asks it over HTTP, is answered with 200.
+    pub(crate) fn ready(&mut self, probe: impl Fn() -> Option<(u16, String)>) {
+        eventually(Duration::from_secs(30), || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                // The code of a shell, and of nsenter, for a program that is not there.
+                let remedy =
+                    if status.code() == Some(127) { " (`cargo xtask setup` fetches it)" } else { "" };
+                panic!("{} ended with {status}{remedy}", self.name);
+            }
+            match probe() {
+                Some((200, _)) => Ok(()),
+                other => Err(format!("{} is not ready: {other:?}", self.name)),
+            }
+        });
+    }
+
+    /// Everything it logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("the log is text")
+    }
+
+    /// Its id (nsenter replaces itself by it).
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap_or_else(|error| panic!("cannot wait for {}: {error}", self.name))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "log of {}:\n{}", self.name, self.log());
+        }
+    }
+}
