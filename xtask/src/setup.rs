@@ -110,7 +110,7 @@ pub(crate) fn test_tools() -> anyhow::Result<()> {
 }
 
 /// Prometheus's own linter. Its Debian package would start a server, so only the program is taken out of it.
-fn promtool() -> anyhow::Result<()> {
+pub(crate) fn promtool() -> anyhow::Result<()> {
     if find("promtool").is_some() || Path::new(PROMTOOL).exists() {
         return Ok(());
     }
