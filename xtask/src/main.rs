@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
 
 mod lab;
+mod rules;
 mod run;
 mod setup;
 mod shell;
@@ -31,7 +32,7 @@ enum Cli {
         /// Which incident
         incident: lab::Incident,
     },
-    /// Run every test: formatting, lints, unit tests, and the lab on this kernel
+    /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
 

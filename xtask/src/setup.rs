@@ -115,6 +115,11 @@ pub(crate) fn test_tools() -> anyhow::Result<()> {
     if !packages.is_empty() {
         apt(&packages)?;
     }
+    monitoring()
+}
+
+/// Prometheus and Alertmanager with their tools; it needs no root.
+pub(crate) fn monitoring() -> anyhow::Result<()> {
     TAKEN_OUT.iter().try_for_each(|(package, programs)| take_out(package, programs))
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    setup,
+    rules, setup,
     shell::{output, run},
 };
 
@@ -19,18 +19,20 @@ pub(crate) struct Options {
     filter: Option<String>,
 }
 
-/// Checks formatting and lints, then runs the unit tests, then the lab.
+/// Checks formatting, lints and the Prometheus rules, then runs the unit tests, then the lab.
 pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
     setup::build_tools()?;
     let filter = options.filter.as_deref();
     if filter.is_none() {
         cargo(&["fmt", "--all", "--check"], None)?;
         cargo(&["clippy", "--all-targets", "--", "--deny", "warnings"], None)?;
+        rules::test()?;
     }
     cargo(&["test", "--workspace", "--exclude", "lab", "--exclude", "probe-ebpf"], filter)?;
     cargo(&["test", "--package", "probe-ebpf", "--lib"], filter)?;
     cargo(&["build", "--package", "tcpwarden", "--package", "lab", "--bins"], None)?;
     if options.no_kernel {
+        cargo(&["test", "--package", "lab", "--lib"], filter)?;
         let list =
             output("cargo", &["test", "--quiet", "--package", "lab", "--test", "scenarios", "--", "--list"])
                 .context("cannot list the tests of the lab")?;
