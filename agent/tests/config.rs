@@ -190,6 +190,37 @@ fn the_shipped_file_names_every_key() {
     }
 }
 
+/// The keys of `[alerts.NAME]` with their values, as a text has them.
+fn alert_section(text: &str, name: AlertName) -> Vec<(String, String)> {
+    let begin = format!("[alerts.{name}]");
+    let section = text.lines().map(str::trim).skip_while(|line| *line != begin).skip(1);
+    let lines = section.take_while(|line| line.contains(" = "));
+    let pair = |line: &str| {
+        let (key, value) = line.split_once(" = ").expect("a key");
+        (key.to_owned(), value.split(" #").next().expect("a value").trim().to_owned())
+    };
+    lines.map(pair).collect()
+}
+
+#[test]
+fn each_runbook_names_the_thresholds_that_are_shipped() {
+    let shipped = shipped();
+    for name in AlertName::ALL {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/runbooks/{name}.md"));
+        let page = fs::read_to_string(file).expect("each alert has a page");
+        assert!(page.starts_with(&format!("# {name}\n")), "{name}");
+        let told = alert_section(&page, name);
+        let right = alert_section(&shipped, name);
+        assert!(!told.is_empty(), "the page of {name} has no [alerts.{name}]");
+        for pair in &told {
+            assert!(right.contains(pair), "the page of {name} says {pair:?}, not as shipped: {right:?}");
+        }
+        for measure in name.measures() {
+            assert!(told.iter().any(|(key, _)| key == measure.key()), "the page of {name} lacks {measure:?}");
+        }
+    }
+}
+
 #[test]
 fn the_examples_in_the_shipped_file_are_right() {
     let directory = tempfile::TempDir::new().expect("a temporary directory");

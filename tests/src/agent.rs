@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::IpAddr,
+    path::Path,
     process::{ExitStatus, Stdio},
 };
 
@@ -57,8 +58,15 @@ impl<'a> Agent<'a> {
     /// Starts an agent and waits until it is ready.
     #[must_use]
     pub fn start(host: &'a Host, args: &[&str]) -> Self {
+        let state = TempDir::new().expect("a temporary directory");
+        Self::start_with(host, args, state.path())
+    }
+
+    /// As [`Agent::start`], with a directory for what it keeps over a restart.
+    #[must_use]
+    pub fn start_with(host: &'a Host, args: &[&str], state: &Path) -> Self {
         let mut command = host.command(program("tcpwarden"));
-        command.arg("run").args(args);
+        command.arg("run").args(args).env("STATE_DIRECTORY", state);
         let directory = TempDir::new().expect("a temporary directory");
         let name = format!("the agent on {}", host.name());
         let mut agent = Self { host, process: Process::start(name, directory, command) };

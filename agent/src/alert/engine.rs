@@ -127,9 +127,8 @@ impl Engine {
         }
         let mut changes = self.conclude(now);
         changes.extend(self.changes(&before));
-        let over = |watch: &Watch| {
-            watch.over_at.is_some_and(|at| now.monotonic.saturating_sub(at) < REMEMBERED)
-        };
+        let over =
+            |watch: &Watch| watch.over_at.is_some_and(|at| now.monotonic.saturating_sub(at) < REMEMBERED);
         self.watches.retain(|_, watch| watch.alert.is_some() || !watch.levels.is_quiet() || over(watch));
         changes
     }
@@ -140,11 +139,12 @@ impl Engine {
         let settings = self.alerts.of(key.0, key.1.group());
         let watch = self.watches.get(&key);
         let is_raised = watch.is_some_and(|watch| watch.alert.is_some());
-        let worst = readings
-            .into_iter()
-            .map(|reading| (judge(&reading, settings, is_raised), reading))
-            .max_by(|(a, x), (b, y)| rank(a, x).partial_cmp(&rank(b, y)).unwrap_or(std::cmp::Ordering::Equal));
-        let is_known = worst.as_ref().is_some_and(|(_, reading)| !reading.values.is_empty() || reading.is_wrong);
+        let worst =
+            readings.into_iter().map(|reading| (judge(&reading, settings, is_raised), reading)).max_by(
+                |(a, x), (b, y)| rank(a, x).partial_cmp(&rank(b, y)).unwrap_or(std::cmp::Ordering::Equal),
+            );
+        let is_known =
+            worst.as_ref().is_some_and(|(_, reading)| !reading.values.is_empty() || reading.is_wrong);
         let (verdict, reading) = worst.unzip();
         let verdict = verdict.filter(|_| settings.enabled && !explained).unwrap_or(GOOD);
         if watch.is_none() {
@@ -169,7 +169,9 @@ impl Engine {
         watch.levels.update(now.monotonic, verdict, settings);
         let (Some(severity), Some(reading)) = (watch.levels.severity(), reading) else { return };
         if verdict.warns || watch.alert.is_none() {
-            let in_seconds = |seconds: f64| now.unix + Duration::try_from_secs_f64(seconds).map_or(0, |left| left.as_secs());
+            let in_seconds = |seconds: f64| {
+                now.unix + Duration::try_from_secs_f64(seconds).map_or(0, |left| left.as_secs())
+            };
             let before = watch.alert.take();
             watch.alert = Some(Alert {
                 name: key.0,

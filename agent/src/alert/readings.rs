@@ -5,11 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    AlertKey, Facts, PoolFact, Subject,
-    growth::Growth,
-    text::Sentence,
-};
+use super::{AlertKey, Facts, PoolFact, Subject, growth::Growth, text::Sentence};
 use crate::{
     config::{AlertName, Measure},
     model::{Direction, Events},

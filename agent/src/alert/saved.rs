@@ -28,7 +28,8 @@ pub struct SavedAlert {
 impl PartialEq for SavedAlert {
     fn eq(&self, other: &Self) -> bool {
         let facts = |saved: &Self| {
-            let Self { alert, group, address, port, outbound, critical, since, announced, text: _ } = saved.clone();
+            let Self { alert, group, address, port, outbound, critical, since, announced, text: _ } =
+                saved.clone();
             (alert, group, address, port, outbound, critical, since, announced)
         };
         facts(self) == facts(other)

@@ -43,7 +43,9 @@ pub fn advice(name: AlertName) -> &'static str {
         AlertName::ListenQueueOverflow => {
             "The program does not accept as fast as clients connect: find out what keeps it, then raise its backlog and net.core.somaxconn."
         }
-        AlertName::AgentDegraded => "See the agent's log and `tcpwarden check`; raise the limit that is named, or correct the file.",
+        AlertName::AgentDegraded => {
+            "See the agent's log and `tcpwarden check`; raise the limit that is named, or correct the file."
+        }
     }
 }
 
@@ -83,7 +85,9 @@ impl Sentence<'_> {
             Self::Queue(QueueFigures { port, waiting, limit }) => {
                 format!("{waiting} connections wait to be accepted on port {port}, which can hold {limit}")
             }
-            Self::Degraded { losses, config_reloaded, unreached } => degraded(losses, *config_reloaded, unreached),
+            Self::Degraded { losses, config_reloaded, unreached } => {
+                degraded(losses, *config_reloaded, unreached)
+            }
         }
     }
 }

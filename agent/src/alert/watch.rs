@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::readings::Reading;
 use crate::{
-    config::{AlertSettings, Measure, Severity, Thresholds},
     alert::Figure,
+    config::{AlertSettings, Measure, Severity, Thresholds},
 };
 
 /// One threshold of one subject: inactive, pending, raised, about to be over.

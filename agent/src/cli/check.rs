@@ -26,7 +26,10 @@ pub(super) fn execute(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     }
     for Overlap { inner, outer } in settings.overlaps() {
         let ((inner, winner), (outer, loser)) = (inner, outer);
-        writeln!(out, "          {inner} of \"{winner}\" lies in {outer} of \"{loser}\": the most specific one wins")?;
+        writeln!(
+            out,
+            "          {inner} of \"{winner}\" lies in {outer} of \"{loser}\": the most specific one wins"
+        )?;
     }
     let reached = receivers(&mut out, &settings)?;
     let capability = Capability::detect().context("cannot tell what this kernel can do (/proc)")?;

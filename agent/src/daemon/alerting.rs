@@ -65,8 +65,12 @@ impl Alerting {
                 Change::Over(Alert { name, subject, .. }) => log::info!("{name}: over for {subject}"),
             }
         }
-        let announced: Vec<Arc<Alert>> =
-            self.engine.raised().filter(|alert| alert.announced).map(|alert| Arc::new(alert.clone())).collect();
+        let announced: Vec<Arc<Alert>> = self
+            .engine
+            .raised()
+            .filter(|alert| alert.announced)
+            .map(|alert| Arc::new(alert.clone()))
+            .collect();
         self.notifier.publish(now.unix, &announced);
         self.store.save(State::new(self.engine.save(), self.notifier.save()));
     }

@@ -165,10 +165,8 @@ impl Poll {
 
     /// Puts what was measured before those who judge it.
     fn alert(&mut self, now: Duration, snapshot: &Snapshot) {
-        let pools = self.source_ports.figures().iter().map(|AddressPool { account, address, figures }| PoolFact {
-            account,
-            address: *address,
-            figures,
+        let pools = self.source_ports.figures().iter().map(|AddressPool { account, address, figures }| {
+            PoolFact { account, address: *address, figures }
         });
         let facts = Facts {
             pools: &pools.collect::<Vec<_>>(),

@@ -17,8 +17,8 @@ pub use overhead::Overhead;
 pub use pacing::next_interval;
 pub use peer::{AccountId, Direction, Groups, Peer};
 pub use snapshot::{
-    CensusFigures, ExportedAccount, HostFigures, LostFigures, NotificationFigures, ProbeFigures, QueueFigures, RunFigures,
-    SelfFigures, Snapshot, Tells,
+    CensusFigures, ExportedAccount, HostFigures, LostFigures, NotificationFigures, ProbeFigures,
+    QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
 };
 pub use states::{CONNECTED_STATES, NamedState, UNCONNECTED_STATES};
 pub use trouble::Events;

@@ -52,7 +52,9 @@ impl Courier {
                 let client = Client::new(endpoint, alertmanager::PATH);
                 (Way::Alertmanager(client), Some(alertmanager::REPEAT))
             }
-            Channel::Webhook(endpoint, secret) => (Way::Webhook(Client::new(endpoint, ""), secret.clone()), None),
+            Channel::Webhook(endpoint, secret) => {
+                (Way::Webhook(Client::new(endpoint, ""), secret.clone()), None)
+            }
             Channel::Journal => (Way::Journal, None),
         };
         let outbox = Outbox::new(&receiver.name, receiver.min_severity, repeat, known);
@@ -166,8 +168,10 @@ impl Run {
             }
             Way::Webhook(client, secret) => {
                 let body = webhook::body(&self.site, &self.name, notices).to_string();
-                let signature = secret.as_ref().and_then(|secret| webhook::signature(secret, body.as_bytes()));
-                let headers: Vec<_> = signature.into_iter().map(|value| (webhook::SIGNATURE, value)).collect();
+                let signature =
+                    secret.as_ref().and_then(|secret| webhook::signature(secret, body.as_bytes()));
+                let headers: Vec<_> =
+                    signature.into_iter().map(|value| (webhook::SIGNATURE, value)).collect();
                 client.post(body.as_bytes(), &headers)
             }
             Way::Journal => {

@@ -10,9 +10,9 @@ mod webhook;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
+use self::courier::Courier;
 pub use self::notice::Site;
 pub use self::outbox::SavedOutbox;
-use self::courier::Courier;
 use crate::{alert::Alert, config::Receiver, model::NotificationFigures};
 
 /// Whether a receiver of the configuration can be reached: a connection is made, and nothing is sent.
@@ -90,7 +90,11 @@ impl Notifier {
     /// Receivers that have not been reached for long.
     #[must_use]
     pub fn unreached(&self) -> Vec<Arc<str>> {
-        self.couriers.iter().filter(|courier| courier.is_unreached()).map(|c| Arc::clone(&c.receiver().name)).collect()
+        self.couriers
+            .iter()
+            .filter(|courier| courier.is_unreached())
+            .map(|c| Arc::clone(&c.receiver().name))
+            .collect()
     }
 
     /// What each receiver was told, to be kept over a restart.

@@ -84,11 +84,19 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub fn new(receiver: &Arc<str>, min_severity: Severity, repeat: Option<Duration>, known: &SavedOutbox) -> Self {
+    pub fn new(
+        receiver: &Arc<str>,
+        min_severity: Severity,
+        repeat: Option<Duration>,
+        known: &SavedOutbox,
+    ) -> Self {
         let entries = known.0.iter().filter_map(|saved| {
             let alert = saved.alert()?;
             let told = Told { severity: alert.severity, since: alert.since, at: None };
-            Some((alert.key(), Entry { alert: Arc::new(alert), ended: None, told: Some(told), under_way: false }))
+            Some((
+                alert.key(),
+                Entry { alert: Arc::new(alert), ended: None, told: Some(told), under_way: false },
+            ))
         });
         Self {
             min_severity,
@@ -240,7 +248,8 @@ impl Entry {
             return Some(Duration::ZERO);
         }
         let told = self.told?;
-        Some(told.at.map_or(Duration::ZERO, |at| at + repeat.unwrap_or_default())).filter(|_| repeat.is_some())
+        Some(told.at.map_or(Duration::ZERO, |at| at + repeat.unwrap_or_default()))
+            .filter(|_| repeat.is_some())
     }
 
     fn take_up(&mut self) -> Notice {

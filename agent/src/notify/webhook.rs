@@ -20,9 +20,9 @@ const NO_END: &str = "0001-01-01T00:00:00Z";
 
 /// The body of a post.
 pub(super) fn body(site: &Site, receiver: &str, notices: &[Notice]) -> Value {
-    let all = notices.iter().map(|notice| {
-        (labels(site, &notice.alert, notice.alert.severity), annotations(site, notice))
-    });
+    let all = notices
+        .iter()
+        .map(|notice| (labels(site, &notice.alert, notice.alert.severity), annotations(site, notice)));
     let all: Vec<_> = all.collect();
     let status = |ended: bool| if ended { "resolved" } else { "firing" };
     let alerts = notices.iter().zip(&all).map(|(notice, (labels, annotations))| {

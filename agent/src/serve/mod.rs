@@ -4,13 +4,14 @@ mod api;
 mod fixed;
 mod landing;
 mod peers;
+mod runbooks;
 mod text;
 
 use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Path, State},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
     routing::get,
@@ -22,6 +23,7 @@ use tokio::{
 
 use crate::{
     alert::{Alert, AlertKey},
+    config::AlertName,
     model::Snapshot,
 };
 
@@ -82,6 +84,7 @@ pub async fn serve(
         .route(&path, get(metrics))
         .route("/api/v1/alerts", get(async |state| answer(state, api::alerts)))
         .route("/api/v1/events", get(async |state| answer(state, api::events)))
+        .route("/runbooks/{alert}", get(runbook))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(shared);
@@ -94,6 +97,16 @@ async fn landing(State(shared): State<Arc<Shared>>) -> Html<String> {
     let latest = shared.snapshots.borrow().clone();
     let alerts = latest.as_ref().map_or(&[][..], |(_, view)| &view.alerts.raised);
     Html(landing::page(&shared.telemetry_path, alerts))
+}
+
+/// The page of an alert.
+async fn runbook(Path(alert): Path<String>) -> Response {
+    match AlertName::named(&alert) {
+        Some(name) => {
+            ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], runbooks::page(name)).into_response()
+        }
+        None => (StatusCode::NOT_FOUND, "there is no such alert\n").into_response(),
+    }
 }
 
 /// Answers with a part of the latest view as JSON.

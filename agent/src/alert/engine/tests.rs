@@ -47,8 +47,11 @@ impl Play {
         for _ in 0..seconds {
             self.now.monotonic += Duration::from_secs(1);
             self.now.unix += 1;
-            let pools: Vec<PoolFact<'_>> =
-                self.pools.iter().map(|(account, figures)| PoolFact { account, address: ADDRESS, figures }).collect();
+            let pools: Vec<PoolFact<'_>> = self
+                .pools
+                .iter()
+                .map(|(account, figures)| PoolFact { account, address: ADDRESS, figures })
+                .collect();
             let lost = [
                 LostFigures { map: "connections", events: self.lost },
                 LostFigures { map: "events", events: self.now.unix },
@@ -94,11 +97,7 @@ const WARNING: Option<Severity> = Some(Severity::Warning);
 const CRITICAL: Option<Severity> = Some(Severity::Critical);
 
 fn account(number: u8) -> AccountId {
-    AccountId {
-        peer: Peer::Address([198, 51, 100, number].into()),
-        port: 443,
-        direction: Direction::Inbound,
-    }
+    AccountId { peer: Peer::Address([198, 51, 100, number].into()), port: 443, direction: Direction::Inbound }
 }
 
 /// A pool of 14,336 ports.
@@ -164,7 +163,13 @@ fn a_forecast_warns_and_becomes_critical_and_calms_down() {
     let alert = play.only();
     assert_eq!(alert.exhausted_at, Some(play.now.unix + 45));
     assert_eq!((alert.figure.measure, alert.figure.value, alert.figure.limit), ("seconds_left", 45.0, 60.0));
-    assert!(alert.text.contains("198.51.100.1 towards port 443 draws its source ports from 2048-16383 (14336 ports, seen)"), "{}", alert.text);
+    assert!(
+        alert.text.contains(
+            "198.51.100.1 towards port 443 draws its source ports from 2048-16383 (14336 ports, seen)"
+        ),
+        "{}",
+        alert.text
+    );
     assert!(alert.text.contains("30 % of them are taken here"), "{}", alert.text);
     assert!(alert.text.contains("they run out in 45 s"), "{}", alert.text);
     play.pool(0.97, 12.0);
@@ -190,7 +195,11 @@ fn refused_syns_explain_repeated_ones() {
     assert_eq!(play.seconds(60), [(REFUSED, WARNING)]);
     let events = Events { syn_retries: 22, connections: 50, ..Events::default() };
     play.troubled = HashMap::from([(account(1), events)]);
-    assert_eq!(play.seconds(120), [(REFUSED, None), (RETRIES, CRITICAL)], "30 % of them, and nothing explains it");
+    assert_eq!(
+        play.seconds(120),
+        [(REFUSED, None), (RETRIES, CRITICAL)],
+        "30 % of them, and nothing explains it"
+    );
 }
 
 #[test]
@@ -235,7 +244,8 @@ fn an_alert_that_is_switched_off_is_never_raised_and_ends_at_once() {
     let mut play = Play::new("");
     play.refused(5);
     assert_eq!(play.seconds(10), [(REFUSED, WARNING)]);
-    let settings = Settings::parse("[alerts.PortReuseRefused]\nenabled = false\n", Path::new("test")).expect("right");
+    let settings =
+        Settings::parse("[alerts.PortReuseRefused]\nenabled = false\n", Path::new("test")).expect("right");
     play.engine.reconfigure(settings.alerts, settings.silences);
     assert_eq!(play.seconds(10), [(REFUSED, None)]);
     assert_eq!(play.seconds(100), []);
@@ -248,7 +258,10 @@ fn the_host_has_alerts_of_its_own() {
         time_wait_buckets: 9_600,
         time_wait_buckets_limit: Some(10_000),
         listen_overflows: 5_000,
-        listen_queues: vec![QueueFigures { port: 80, waiting: 9, limit: 10 }, QueueFigures { port: 81, waiting: 0, limit: 0 }],
+        listen_queues: vec![
+            QueueFigures { port: 80, waiting: 9, limit: 10 },
+            QueueFigures { port: 81, waiting: 0, limit: 0 },
+        ],
         ..HostFigures::default()
     };
     let raised = play.seconds(30);
@@ -260,7 +273,10 @@ fn the_host_has_alerts_of_its_own() {
     play.host.listen_overflows += 3;
     assert_eq!(play.seconds(30), [(AlertName::ListenQueueOverflow, WARNING)]);
     let texts: Vec<&str> = play.engine.raised().map(|alert| alert.text.as_str()).collect();
-    assert!(texts.iter().any(|text| text.contains("full 3 times") && text.contains("port 80: 9 of 10")), "{texts:?}");
+    assert!(
+        texts.iter().any(|text| text.contains("full 3 times") && text.contains("port 80: 9 of 10")),
+        "{texts:?}"
+    );
     assert_eq!(play.seconds(31), [], "the minute");
     assert_eq!(play.seconds(60), [(AlertName::ListenQueueOverflow, None)], "and another without");
 }
@@ -324,9 +340,13 @@ fn after_a_restart_what_was_raised_is_known() {
     after.engine.restore(after.now, &saved);
     assert_eq!(after.raised(), before.raised());
     // Its pool is not known again for a while; the refused SYNs have ceased.
-    after.pools = vec![(account(1), PoolFigures { confidence: 0.1, exhaustion_seconds: None, ..pool(0.85, 0.0) })];
+    after.pools =
+        vec![(account(1), PoolFigures { confidence: 0.1, exhaustion_seconds: None, ..pool(0.85, 0.0) })];
     assert_eq!(after.seconds(119), [], "neither announced anew nor over");
-    assert_eq!(after.engine.raised().map(|alert| alert.since).max(), before.engine.raised().map(|alert| alert.since).max());
+    assert_eq!(
+        after.engine.raised().map(|alert| alert.since).max(),
+        before.engine.raised().map(|alert| alert.since).max()
+    );
     after.pool(0.85, f64::INFINITY);
     assert_eq!(after.seconds(300), [(REFUSED, None)], "what ceased meanwhile is over, what goes on is not");
     assert_eq!(after.raised(), [(NEAR, Severity::Warning)]);
@@ -352,7 +372,10 @@ fn a_configured_pool_that_is_not_true_is_told() {
     play.pools = vec![(account(1), PoolFigures { configured, ..pool(0.1, f64::INFINITY) })];
     assert_eq!(play.seconds(30), [(AlertName::PoolDiffers, WARNING)]);
     let text = &play.only().text;
-    assert!(text.contains("configured 1024-65535 (64512 ports)") && text.contains("none outside 2048-16383"), "{text}");
+    assert!(
+        text.contains("configured 1024-65535 (64512 ports)") && text.contains("none outside 2048-16383"),
+        "{text}"
+    );
     assert_eq!(play.only().figure, Figure::NONE);
 }
 
@@ -363,7 +386,11 @@ fn every_measure_has_an_order_of_thresholds_that_can_be_reached() {
         for &measure in name.measures() {
             let thresholds = alerts.of(name, None).thresholds(measure).expect("it has some");
             let (warn, crit, clear) = (thresholds.warn, thresholds.crit, thresholds.clear);
-            let ordered = if measure == Measure::SecondsLeft { crit < warn && warn <= clear } else { clear < warn && warn < crit };
+            let ordered = if measure == Measure::SecondsLeft {
+                crit < warn && warn <= clear
+            } else {
+                clear < warn && warn < crit
+            };
             assert!(ordered, "{name} {measure:?}");
         }
     }

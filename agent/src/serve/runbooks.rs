@@ -1,0 +1,18 @@
+//! What each alert means and what to do, a page each: part of the program, so that the link in an alert always leads there.
+
+use crate::config::AlertName;
+
+/// The page of an alert, in Markdown.
+pub(super) fn page(name: AlertName) -> &'static str {
+    match name {
+        AlertName::TimeWaitNearPoolLimit => include_str!("../../../docs/runbooks/TimeWaitNearPoolLimit.md"),
+        AlertName::PortReuseRefused => include_str!("../../../docs/runbooks/PortReuseRefused.md"),
+        AlertName::PoolDiffers => include_str!("../../../docs/runbooks/PoolDiffers.md"),
+        AlertName::SynRetriesHigh => include_str!("../../../docs/runbooks/SynRetriesHigh.md"),
+        AlertName::TimeWaitNearBucketLimit => {
+            include_str!("../../../docs/runbooks/TimeWaitNearBucketLimit.md")
+        }
+        AlertName::ListenQueueOverflow => include_str!("../../../docs/runbooks/ListenQueueOverflow.md"),
+        AlertName::AgentDegraded => include_str!("../../../docs/runbooks/AgentDegraded.md"),
+    }
+}
