@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use self::poll::{Command, Poll};
-use crate::{config::Settings, serve};
+use crate::{
+    config::Settings,
+    serve::{self, Limits, Protection},
+};
 
 /// How long running requests may take after SIGTERM.
 const GRACE: Duration = Duration::from_millis(500);
@@ -34,6 +37,8 @@ pub struct Overrides {
     pub config_file: Option<PathBuf>,
     /// `--web.listen-address`
     pub listen_address: Option<SocketAddr>,
+    /// `--web.config.file`, read again when it changes.
+    pub web_config_file: Option<PathBuf>,
     /// `--web.telemetry-path`
     pub telemetry_path: Option<String>,
     /// `--web.max-requests`; 0 is no limit.
@@ -61,6 +66,11 @@ impl Overrides {
         settings.census = self.census.unwrap_or(settings.census);
         Ok(settings)
     }
+
+    /// Who may connect and how.
+    pub fn protection(&self) -> Result<Protection, crate::config::ConfigError> {
+        Protection::load(self.web_config_file.as_deref())
+    }
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -69,6 +79,7 @@ impl Overrides {
 /// When it cannot start, or a part fails that it cannot do without.
 pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     let settings = overrides.settings()?;
+    let protection = overrides.protection()?;
     // Before anything is loaded: the cheap things that can be wrong.
     let _lock = lock::acquire()?;
     let listener = TcpListener::bind(settings.listen_address).with_context(|| {
@@ -98,18 +109,19 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         })
         .context("cannot start the poll thread")?;
 
-    log::info!("serving http://{}{}", settings.listen_address, settings.telemetry_path);
+    let scheme = protection.scheme();
+    log::info!("serving {scheme}://{}{}", settings.listen_address, settings.telemetry_path);
+    let options = serve::Options {
+        telemetry_path: settings.telemetry_path.clone(),
+        max_requests: settings.max_requests,
+        protection,
+        limits: Limits::default(),
+    };
     let outcome = runtime.block_on(async {
         let (stop, stopped) = oneshot::channel::<()>();
-        let mut server = tokio::spawn(serve::serve(
-            listener,
-            settings.telemetry_path.clone(),
-            settings.max_requests,
-            snapshots,
-            async {
-                let _ = stopped.await;
-            },
-        ));
+        let mut server = tokio::spawn(serve::serve(listener, options, snapshots, async {
+            let _ = stopped.await;
+        }));
         let outcome = loop {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),

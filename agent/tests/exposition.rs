@@ -15,7 +15,7 @@ use tcpwarden::{
         QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
         pool::{Load, PoolFigures, Ranges},
     },
-    serve,
+    serve::{self, RefusedConnections},
 };
 
 fn account(who: Option<(Peer, u16)>, direction: Direction) -> ExportedAccount {
@@ -110,7 +110,8 @@ fn snapshot() -> Snapshot {
 }
 
 fn body(snapshot: &Snapshot) -> String {
-    String::from_utf8(serve::render(snapshot).expect("rendered")).expect("text")
+    String::from_utf8(serve::render(snapshot, &RefusedConnections::default()).expect("rendered"))
+        .expect("text")
 }
 
 #[test]

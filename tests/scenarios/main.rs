@@ -11,3 +11,4 @@ mod nat_pool;
 mod old_syns;
 mod preexisting;
 mod syn_watch;
+mod web_config;

@@ -93,12 +93,14 @@ pub fn is_telemetry_path(path: &str) -> bool {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("config {}: {source}; give a readable file to --config.file, or leave the flag out to use the defaults", path.display())]
+    #[error("config {}: {source}; {remedy}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The file is not the TOML that is expected.
     #[error("config {}{}: {message}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
@@ -147,8 +149,11 @@ impl Settings {
     /// Reads and validates a file; without one, the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+            remedy: "give a readable file to --config.file, or leave the flag out to use the defaults",
+        })?;
         Self::parse(&text, path)
     }
 

@@ -1,17 +1,25 @@
 //! The families of the host and of the agent itself: few series, so a registry is built anew for each scrape and holds
 //! exactly what the snapshot holds.
 
+use std::sync::atomic::Ordering;
+
 use prometheus::{
     Counter, CounterVec, Encoder as _, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
+use super::RefusedConnections;
 use crate::model::{CONNECTED_STATES, HostFigures, SelfFigures, Snapshot, UNCONNECTED_STATES};
 
-pub(super) fn encode(snapshot: &Snapshot, body: &mut Vec<u8>) -> prometheus::Result<()> {
+pub(super) fn encode(
+    snapshot: &Snapshot,
+    refused: &RefusedConnections,
+    body: &mut Vec<u8>,
+) -> prometheus::Result<()> {
     let page = Page(Registry::new_custom(Some("tcpwarden".to_owned()), None)?);
     host(&page, &snapshot.host)?;
     itself(&page, &snapshot.itself)?;
+    connections(&page, refused)?;
     let process = Page(Registry::new_custom(Some("process".to_owned()), None)?);
     usage(&process, &snapshot.itself)?;
     let encoder = TextEncoder::new();
@@ -145,6 +153,18 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
         "Whether the last configuration that was given is in force.",
         u64::from(figures.config_last_reload_successful),
     )
+}
+
+fn connections(page: &Page, refused: &RefusedConnections) -> prometheus::Result<()> {
+    let family = page.counters(
+        "http_connections_refused_total",
+        "Connections to the agent's own port that it closed: too many at the same time (limit), too slow or idle for too long (timeout), no TLS or not the right one (tls).",
+        &["reason"],
+    )?;
+    for (reason, count) in [("limit", &refused.limit), ("timeout", &refused.timeout), ("tls", &refused.tls)] {
+        family.with_label_values(&[reason]).inc_by(count.load(Ordering::Relaxed));
+    }
+    Ok(())
 }
 
 fn usage(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {

@@ -1,10 +1,15 @@
 //! HTTP: the metrics, what there is to say, whether the agent is alive and ready, and a page that says where they are.
 
 mod api;
+mod connection;
 mod fixed;
 mod landing;
+mod listen;
+mod pace;
 mod peers;
+mod protect;
 mod text;
+mod web_config;
 
 use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
@@ -12,6 +17,7 @@ use axum::{
     Router,
     extract::State,
     http::{StatusCode, header},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -20,6 +26,10 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::{
+    listen::{Limits, RefusedConnections},
+    web_config::Protection,
+};
 use crate::model::Snapshot;
 
 /// The latest snapshot, and when it was made.
@@ -28,17 +38,30 @@ pub type Latest = Option<(Instant, Arc<Snapshot>)>;
 /// Snapshots come every second; when the last is older than this the loop that makes them hangs.
 const STALE: Duration = Duration::from_secs(30);
 
+/// How to serve.
+pub struct Options {
+    /// Path of the metrics.
+    pub telemetry_path: String,
+    /// Scrapes answered at the same time; `None` is no limit.
+    pub max_requests: Option<usize>,
+    /// Who may connect and how.
+    pub protection: Protection,
+    /// What clients may take.
+    pub limits: Limits,
+}
+
 /// What the handlers share.
 struct Shared {
     snapshots: watch::Receiver<Latest>,
+    refused: Arc<RefusedConnections>,
     slots: Option<Semaphore>,
     telemetry_path: String,
 }
 
 /// Renders a snapshot as Prometheus text format 0.0.4.
-pub fn render(snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
+pub fn render(snapshot: &Snapshot, refused: &RefusedConnections) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(256 * 1024);
-    fixed::encode(snapshot, &mut body)?;
+    fixed::encode(snapshot, refused, &mut body)?;
     peers::encode(snapshot, &mut body);
     Ok(body)
 }
@@ -49,13 +72,16 @@ pub fn render(snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    telemetry_path: String,
-    max_requests: Option<usize>,
+    options: Options,
     snapshots: watch::Receiver<Latest>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let Options { telemetry_path, max_requests, protection, limits } = options;
     let path = telemetry_path.clone();
-    let shared = Arc::new(Shared { snapshots, slots: max_requests.map(Semaphore::new), telemetry_path });
+    let protection = Arc::new(protection);
+    let refused = Arc::<RefusedConnections>::default();
+    let slots = max_requests.map(Semaphore::new);
+    let shared = Arc::new(Shared { snapshots, refused: Arc::clone(&refused), slots, telemetry_path });
     let router = Router::new()
         .route("/", get(landing))
         .route(&path, get(metrics))
@@ -63,10 +89,12 @@ pub async fn serve(
         .route("/api/v1/events", get(async |state| answer(state, api::events)))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(shared);
+        .with_state(shared)
+        .layer(middleware::from_fn_with_state(Arc::clone(&protection), protect::protect));
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+    listen::listen(listener, router, protection, limits, refused, stop).await;
+    Ok(())
 }
 
 async fn landing(State(shared): State<Arc<Shared>>) -> Html<String> {
@@ -100,7 +128,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let Some((_, snapshot)) = shared.snapshots.borrow().clone() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
     };
-    match render(&snapshot) {
+    match render(&snapshot, &shared.refused) {
         Ok(body) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
         }
