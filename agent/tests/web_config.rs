@@ -79,3 +79,41 @@ fn a_file_that_is_not_there_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn the_reference_has_every_key_and_its_example_is_right() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/web-config.md");
+    let reference = fs::read_to_string(reference).expect("the reference is there");
+    let example =
+        reference.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let (directory, _) = files("valid");
+    let authority = directory.path().join("ca.crt");
+    fs::copy(authority, directory.path().join("clients-ca.crt")).expect("copied");
+    let file = directory.path().join("web.yml");
+    let load = |text: &str| {
+        fs::write(&file, text).expect("written");
+        Protection::load(Some(&file))
+    };
+    assert_eq!(load(example).expect("the example is right").to_string(), "TLS, users: 1");
+
+    for section in ["", "tls_server_config", "http_server_config", "http_server_config:\n headers"] {
+        // The parser itself tells which keys there are.
+        let probe = if section.is_empty() {
+            "no_such_key: 1".to_owned()
+        } else {
+            format!("{section}:\n  no_such_key: 1")
+        };
+        let Err(error) = load(&probe) else { panic!("{probe} is accepted") };
+        let error = error.to_string();
+        let (_, keys) = error
+            .split_once("expected one of ")
+            .unwrap_or_else(|| error.split_once("expected ").expect("keys"));
+        let keys = keys.split(" at line").next().expect("keys");
+        for key in keys.split([',', ' ', '`']).filter(|key| !key.is_empty() && *key != "or") {
+            assert!(
+                reference.contains(&format!("{key}:")) || reference.contains(&format!("`{key}`")),
+                "the reference lacks {key}"
+            );
+        }
+    }
+}

@@ -93,12 +93,12 @@ pub fn is_telemetry_path(path: &str) -> bool {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("config {}: {source}; {remedy}", path.display())]
+    #[error("config {}: {reason}; {remedy}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
         /// What to do.
         remedy: &'static str,
     },
@@ -149,9 +149,9 @@ impl Settings {
     /// Reads and validates a file; without one, the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        let text = fs::read_to_string(path).map_err(|reason| ConfigError::Unreadable {
             path: path.to_owned(),
-            source,
+            reason,
             remedy: "give a readable file to --config.file, or leave the flag out to use the defaults",
         })?;
         Self::parse(&text, path)

@@ -1,7 +1,5 @@
 //! Certificates of a test, made anew by `rcgen`.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test takes what it needs")]
-
 use std::{fs, path::Path};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};

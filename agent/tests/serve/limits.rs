@@ -24,14 +24,21 @@ const SHORT: Duration = Duration::from_secs(1);
 #[test]
 fn a_request_that_drips_is_cut() {
     let server = Server::open(Limits { head: SHORT, ..Limits::default() });
-    let mut stream = connect(server.address);
-    stream.write_all(b"GET / HTTP/1.1\r\n").expect("sent");
-    // Each line comes in time; all of them together do not.
-    eventually("the drip is cut", || {
-        thread::sleep(SHORT / 4);
-        stream.write_all(b"X-Slow: 1\r\n").is_err()
-    });
-    assert_eq!(server.refused("timeout"), 1);
+    // The first request of a connection, and one that follows another.
+    for (before, timeouts) in [(0, 1), (1, 2)] {
+        let mut stream = connect(server.address);
+        for _ in 0..before {
+            stream.write_all(request("/healthz", "").as_bytes()).expect("sent");
+            assert!(next_head(&mut stream).starts_with("http/1.1 200 "));
+        }
+        stream.write_all(b"GET / HTTP/1.1\r\n").expect("sent");
+        // Each line comes in time; all of them together do not.
+        eventually("the drip is cut", || {
+            thread::sleep(SHORT / 4);
+            stream.write_all(b"X-Slow: 1\r\n").is_err()
+        });
+        assert_eq!(server.refused("timeout"), timeouts);
+    }
 }
 
 #[test]

@@ -35,9 +35,9 @@ impl WebConfig {
 
     /// Reads a file and those that it names.
     fn read(path: &Path, sources: &mut Sources) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable {
+        let unreadable = |reason| ConfigError::Unreadable {
             path: path.to_owned(),
-            source,
+            reason,
             remedy: "give a readable file to --web.config.file, or leave the flag out to serve plain HTTP to everybody",
         };
         let text = sources.read(path).map_err(unreadable)?;
