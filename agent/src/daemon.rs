@@ -24,7 +24,11 @@ use tokio::{
 };
 
 use self::poll::{Command, Poll};
-use crate::{config::Settings, serve};
+use crate::{
+    config::Settings,
+    host,
+    serve::{self, Limits, Protection},
+};
 
 /// How long running requests may take after SIGTERM.
 const GRACE: Duration = Duration::from_millis(500);
@@ -36,6 +40,8 @@ pub struct Overrides {
     pub config_file: Option<PathBuf>,
     /// `--web.listen-address`
     pub listen_address: Option<SocketAddr>,
+    /// `--web.config.file`, read again when it changes.
+    pub web_config_file: Option<PathBuf>,
     /// `--web.telemetry-path`
     pub telemetry_path: Option<String>,
     /// `--web.max-requests`; 0 is no limit.
@@ -68,6 +74,11 @@ impl Overrides {
         settings.census = self.census.unwrap_or(settings.census);
         Ok(settings)
     }
+
+    /// Who may connect and how.
+    pub fn protection(&self) -> Result<Protection, crate::config::ConfigError> {
+        Protection::load(self.web_config_file.as_deref())
+    }
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -75,7 +86,10 @@ impl Overrides {
 /// # Errors
 /// When it cannot start, or a part fails that it cannot do without.
 pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
-    let settings = overrides.settings()?;
+    let mut settings = overrides.settings()?;
+    let protection = overrides.protection()?;
+    let scheme = protection.scheme();
+    name_url(&mut settings, scheme);
     // Before anything is loaded: the cheap things that can be wrong.
     let _lock = lock::acquire()?;
     let listener = TcpListener::bind(settings.listen_address).with_context(|| {
@@ -105,23 +119,23 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         })
         .context("cannot start the poll thread")?;
 
-    log::info!("serving http://{}{}", settings.listen_address, settings.telemetry_path);
+    log::info!("serving {scheme}://{}{}", settings.listen_address, settings.telemetry_path);
+    let options = serve::Options {
+        telemetry_path: settings.telemetry_path.clone(),
+        max_requests: settings.max_requests,
+        protection,
+        limits: Limits::default(),
+    };
     let outcome = runtime.block_on(async {
         let (stop, stopped) = oneshot::channel::<()>();
-        let mut server = tokio::spawn(serve::serve(
-            listener,
-            settings.telemetry_path.clone(),
-            settings.max_requests,
-            snapshots,
-            async {
-                let _ = stopped.await;
-            },
-        ));
+        let mut server = tokio::spawn(serve::serve(listener, options, snapshots, async {
+            let _ = stopped.await;
+        }));
         let outcome = loop {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                _ = hangup.recv() => reload(overrides, &settings, &commands),
+                _ = hangup.recv() => reload(overrides, scheme, &settings, &commands),
                 result = &mut poll_finished => {
                     break Err(match result {
                         Ok(Err(error)) => error,
@@ -154,10 +168,23 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     outcome
 }
 
+/// Under which URL people reach the agent, unless the configuration says.
+fn name_url(settings: &mut Settings, scheme: &str) {
+    let listen = settings.listen_address;
+    settings.external_url.get_or_insert_with(|| {
+        if listen.ip().is_unspecified() {
+            format!("{scheme}://{}:{}", host::name(), listen.port())
+        } else {
+            format!("{scheme}://{listen}")
+        }
+    });
+}
+
 /// Reads the configuration again: all or nothing.
-fn reload(overrides: &Overrides, running: &Settings, commands: &mpsc::Sender<Command>) {
+fn reload(overrides: &Overrides, scheme: &str, running: &Settings, commands: &mpsc::Sender<Command>) {
     let command = match overrides.settings() {
-        Ok(settings) => {
+        Ok(mut settings) => {
+            name_url(&mut settings, scheme);
             let fixed = |s: &Settings| {
                 let mut limits = s.limits;
                 limits.exported_peers = 0;

@@ -17,7 +17,7 @@ use tcpwarden::{
         Peer, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
         pool::{Load, PoolFigures, Ranges},
     },
-    serve::{self, AlertView, View},
+    serve::{self, AlertView, RefusedConnections, View},
 };
 
 fn account(who: Option<(Peer, u16)>, direction: Direction) -> ExportedAccount {
@@ -140,7 +140,7 @@ fn alerts() -> AlertView {
 
 fn body(snapshot: &Snapshot) -> String {
     let view = View { snapshot: snapshot.clone(), alerts: alerts() };
-    String::from_utf8(serve::render(&view).expect("rendered")).expect("text")
+    String::from_utf8(serve::render(&view, &RefusedConnections::default()).expect("rendered")).expect("text")
 }
 
 #[test]

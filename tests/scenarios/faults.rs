@@ -59,6 +59,17 @@ fn wrong_usage_and_wrong_config_exit_with_2() {
             assert_refused(&Agent::refused(&host, &[], &[command, "--config.file", path]), 2, &words);
         }
     }
+    for (text, words) in [
+        ("tls_server_config:\n  cert_file: a\n", ["web.yml", "tls_server_config.key_file = none"]),
+        ("basic_auth_users:\n  me: secret\n", ["basic_auth_users.me", "htpasswd -nBC 10"]),
+    ] {
+        let file = directory.path().join("web.yml");
+        fs::write(&file, text).expect("a web config file");
+        for command in ["run", "check"] {
+            let args = [command, "--web.config.file", file.to_str().expect("a path")];
+            assert_refused(&Agent::refused(&host, &[], &args), 2, &words);
+        }
+    }
     let missing = Agent::refused(&host, &[], &["run", "--config.file", "/nowhere/tcpwarden.toml"]);
     assert_refused(&missing, 2, &["/nowhere/tcpwarden.toml", "No such file", "--config.file"]);
     let unknown = Agent::refused(&host, &[], &["run", "--web.listen"]);

@@ -12,3 +12,4 @@ mod nat_pool;
 mod old_syns;
 mod preexisting;
 mod syn_watch;
+mod web_config;

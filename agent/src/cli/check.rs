@@ -19,6 +19,7 @@ use tcpwarden::{
 /// something is degraded or cannot work.
 pub(super) fn execute(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let settings = overrides.settings()?;
+    let protection = overrides.protection()?;
     let mut out = io::stdout().lock();
     match &overrides.config_file {
         Some(path) => writeln!(out, "config    {}: right", path.display())?,
@@ -32,6 +33,9 @@ pub(super) fn execute(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         )?;
     }
     let reached = receivers(&mut out, &settings)?;
+    if let Some(path) = &overrides.web_config_file {
+        writeln!(out, "web       {}: right ({protection})", path.display())?;
+    }
     let capability = Capability::detect().context("cannot tell what this kernel can do (/proc)")?;
     describe(&mut out, &capability)?;
     let whole = probes(&mut out, &capability, &settings)? && reached;

@@ -37,6 +37,13 @@ struct ConfigFile {
 }
 
 #[derive(Debug, Args)]
+struct WebConfigFile {
+    /// File that protects what is served: TLS and users (YAML, as of the Prometheus exporters)
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Hooks {
     /// How to hook the kernel's events
     #[arg(long, value_name = "MODE")]
@@ -57,6 +64,8 @@ struct Run {
     /// Address and port to serve on [default: 127.0.0.1:9796]
     #[arg(long = "web.listen-address", value_name = "ADDR")]
     listen_address: Option<SocketAddr>,
+    #[command(flatten)]
+    web_config: WebConfigFile,
     /// Path of the metrics [default: /metrics]
     #[arg(long = "web.telemetry-path", value_name = "PATH", value_parser = telemetry_path)]
     telemetry_path: Option<String>,
@@ -76,6 +85,8 @@ struct Run {
 struct Check {
     #[command(flatten)]
     config: ConfigFile,
+    #[command(flatten)]
+    web_config: WebConfigFile,
     #[command(flatten)]
     hooks: Hooks,
     #[command(flatten)]
@@ -147,6 +158,7 @@ impl Cli {
                 let overrides = Overrides {
                     config_file: run.config.config_file,
                     listen_address: run.listen_address,
+                    web_config_file: run.web_config.web_config_file,
                     telemetry_path: run.telemetry_path,
                     max_requests: run.max_requests,
                     state_directory: run.state_directory,
@@ -158,6 +170,7 @@ impl Cli {
             }
             Command::Check(check) => check::execute(&Overrides {
                 config_file: check.config.config_file,
+                web_config_file: check.web_config.web_config_file,
                 hooks: check.hooks.mode(),
                 census: check.census.mode(),
                 ..Overrides::default()

@@ -11,12 +11,14 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("config {}: {source}; give a readable file to --config.file, or leave the flag out to use the defaults", path.display())]
+    #[error("config {}: {reason}; {remedy}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The file is larger than a configuration can be.
     #[error("config {}: is larger than {limit} bytes, so it is no configuration; give the right file to --config.file", path.display())]
@@ -29,6 +31,14 @@ pub enum ConfigError {
     /// It can be read, and is wrong.
     #[error("{0}")]
     Wrong(Mistakes),
+}
+
+impl ConfigError {
+    /// A single mistake: the place, the value and the remedy.
+    #[must_use]
+    pub fn one(path: &Path, what: String) -> Self {
+        Self::Wrong(Mistakes { path: path.to_owned(), all: vec![Mistake { line: None, what }] })
+    }
 }
 
 /// One thing that is wrong.

@@ -131,7 +131,11 @@ impl Settings {
     /// Reads and validates a file; without one, the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let unreadable = |reason| ConfigError::Unreadable {
+            path: path.to_owned(),
+            reason,
+            remedy: "give a readable file to --config.file, or leave the flag out to use the defaults",
+        };
         let mut text = String::new();
         let mut file = File::open(path).map_err(unreadable)?.take(FILE_LIMIT + 1);
         file.read_to_string(&mut text).map_err(unreadable)?;

@@ -12,6 +12,7 @@ use super::state::{State, Store};
 use crate::{
     alert::{Alert, Change, Engine, Facts, Now},
     config::Settings,
+    host,
     model::{AccountId, NotificationFigures},
     notify::{Notifier, Site},
     serve::AlertView,
@@ -102,16 +103,7 @@ fn both_clocks(monotonic: Duration) -> Now {
 
 /// What notices say of where they come from.
 fn site(settings: &Settings) -> Site {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let listen = settings.listen_address;
-    let external_url = settings.external_url.clone().unwrap_or_else(|| {
-        if listen.ip().is_unspecified() {
-            format!("http://{host}:{}", listen.port())
-        } else {
-            format!("http://{listen}")
-        }
-    });
     let mut labels = settings.labels.clone();
-    labels.entry("instance".to_owned()).or_insert(host);
-    Site { labels, external_url }
+    labels.entry("instance".to_owned()).or_insert_with(host::name);
+    Site { labels, external_url: settings.external_url.clone().unwrap_or_default() }
 }

@@ -9,3 +9,9 @@ pub use counters::{Counters, SocketStats};
 pub use listeners::{ListenQueue, listen_queues};
 pub use process::ProcessUsage;
 pub use sysctl::{ephemeral_ports, read as sysctls, value as sysctl};
+
+/// The host's name.
+#[must_use]
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

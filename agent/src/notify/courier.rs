@@ -168,8 +168,7 @@ impl Run {
             }
             Way::Webhook(client, secret) => {
                 let body = webhook::body(&self.site, &self.name, notices).to_string();
-                let signature =
-                    secret.as_ref().and_then(|secret| webhook::signature(secret, body.as_bytes()));
+                let signature = secret.as_ref().map(|secret| webhook::signature(secret, body.as_bytes()));
                 let headers: Vec<_> =
                     signature.into_iter().map(|value| (webhook::SIGNATURE, value)).collect();
                 client.post(body.as_bytes(), &headers)

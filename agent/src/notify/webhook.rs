@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use hmac::{Hmac, Mac as _};
+use ring::{digest, hmac};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     notice::{Site, annotations, generator_url, labels, rfc3339},
@@ -64,20 +63,18 @@ fn common<'a, K: Ord + Clone + 'a>(
 
 /// The same for the same labels, and for no others.
 fn fingerprint(labels: &BTreeMap<String, String>) -> String {
-    let mut digest = Sha256::new();
+    let mut context = digest::Context::new(&digest::SHA256);
     for part in labels.iter().flat_map(|(name, value)| [name, value]) {
-        digest.update(part);
-        digest.update([0xff]);
+        context.update(part.as_bytes());
+        context.update(&[0xff]);
     }
-    hex(&digest.finalize()[..8])
+    hex(&context.finish().as_ref()[..8])
 }
 
 /// The value of [`SIGNATURE`]: HMAC-SHA256 of the body, in hexadecimal.
-pub(super) fn signature(secret: &Secret, body: &[u8]) -> Option<String> {
-    // HMAC takes a key of any length.
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;
-    mac.update(body);
-    Some(format!("sha256={}", hex(&mac.finalize().into_bytes())))
+pub(super) fn signature(secret: &Secret, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+    format!("sha256={}", hex(hmac::sign(&key, body).as_ref()))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,24 +1,31 @@
 //! The families of the host and of the agent itself: few series, so a registry is built anew for each scrape and holds
 //! exactly what the snapshot holds.
 
+use std::sync::atomic::Ordering;
+
 use prometheus::{
     Counter, CounterVec, Encoder as _, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
-use super::{AlertView, View};
+use super::{AlertView, RefusedConnections, View};
 use crate::{
     alert::Subject,
     config::{AlertName, Severity},
     model::{CONNECTED_STATES, HostFigures, SelfFigures, UNCONNECTED_STATES},
 };
 
-pub(super) fn encode(view: &View, body: &mut Vec<u8>) -> prometheus::Result<()> {
+pub(super) fn encode(
+    view: &View,
+    refused: &RefusedConnections,
+    body: &mut Vec<u8>,
+) -> prometheus::Result<()> {
     let View { snapshot, alerts } = view;
     let page = Page(Registry::new_custom(Some("tcpwarden".to_owned()), None)?);
     host(&page, &snapshot.host)?;
     itself(&page, &snapshot.itself)?;
     states(&page, alerts)?;
+    connections(&page, refused)?;
     let process = Page(Registry::new_custom(Some("process".to_owned()), None)?);
     usage(&process, &snapshot.itself)?;
     let encoder = TextEncoder::new();
@@ -193,6 +200,18 @@ fn states(page: &Page, alerts: &AlertView) -> prometheus::Result<()> {
     }
     for alert in &alerts.raised {
         set(alert.name, &alert.subject, Some(alert.severity));
+    }
+    Ok(())
+}
+
+fn connections(page: &Page, refused: &RefusedConnections) -> prometheus::Result<()> {
+    let family = page.counters(
+        "http_connections_refused_total",
+        "Connections to the agent's own port that it closed: too many at the same time (limit), too slow or idle for too long (timeout), no TLS or not the right one (tls).",
+        &["reason"],
+    )?;
+    for (reason, count) in [("limit", &refused.limit), ("timeout", &refused.timeout), ("tls", &refused.tls)] {
+        family.with_label_values(&[reason]).inc_by(count.load(Ordering::Relaxed));
     }
     Ok(())
 }

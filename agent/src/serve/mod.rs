@@ -1,11 +1,16 @@
 //! HTTP: the metrics, what there is to say, whether the agent is alive and ready, and a page that says where they are.
 
 mod api;
+mod connection;
 mod fixed;
 mod landing;
+mod listen;
+mod pace;
 mod peers;
+mod protect;
 mod runbooks;
 mod text;
+mod web_config;
 
 use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
@@ -13,6 +18,7 @@ use axum::{
     Router,
     extract::{Path, State},
     http::{StatusCode, header},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -21,6 +27,10 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::{
+    listen::{Limits, RefusedConnections},
+    web_config::Protection,
+};
 use crate::{
     alert::{Alert, AlertKey},
     config::AlertName,
@@ -51,17 +61,30 @@ pub type Latest = Option<(Instant, Arc<View>)>;
 /// Snapshots come every second; when the last is older than this the loop that makes them hangs.
 const STALE: Duration = Duration::from_secs(30);
 
+/// How to serve.
+pub struct Options {
+    /// Path of the metrics.
+    pub telemetry_path: String,
+    /// Scrapes answered at the same time; `None` is no limit.
+    pub max_requests: Option<usize>,
+    /// Who may connect and how.
+    pub protection: Protection,
+    /// What clients may take.
+    pub limits: Limits,
+}
+
 /// What the handlers share.
 struct Shared {
     snapshots: watch::Receiver<Latest>,
+    refused: Arc<RefusedConnections>,
     slots: Option<Semaphore>,
     telemetry_path: String,
 }
 
 /// Renders a view as Prometheus text format 0.0.4.
-pub fn render(view: &View) -> anyhow::Result<Vec<u8>> {
+pub fn render(view: &View, refused: &RefusedConnections) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(256 * 1024);
-    fixed::encode(view, &mut body)?;
+    fixed::encode(view, refused, &mut body)?;
     peers::encode(&view.snapshot, &mut body);
     Ok(body)
 }
@@ -72,13 +95,16 @@ pub fn render(view: &View) -> anyhow::Result<Vec<u8>> {
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    telemetry_path: String,
-    max_requests: Option<usize>,
+    options: Options,
     snapshots: watch::Receiver<Latest>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let Options { telemetry_path, max_requests, protection, limits } = options;
     let path = telemetry_path.clone();
-    let shared = Arc::new(Shared { snapshots, slots: max_requests.map(Semaphore::new), telemetry_path });
+    let protection = Arc::new(protection);
+    let refused = Arc::<RefusedConnections>::default();
+    let slots = max_requests.map(Semaphore::new);
+    let shared = Arc::new(Shared { snapshots, refused: Arc::clone(&refused), slots, telemetry_path });
     let router = Router::new()
         .route("/", get(landing))
         .route(&path, get(metrics))
@@ -87,10 +113,12 @@ pub async fn serve(
         .route("/runbooks/{alert}", get(runbook))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(shared);
+        .with_state(shared)
+        .layer(middleware::from_fn_with_state(Arc::clone(&protection), protect::protect));
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+    listen::listen(listener, router, protection, limits, refused, stop).await;
+    Ok(())
 }
 
 async fn landing(State(shared): State<Arc<Shared>>) -> Html<String> {
@@ -134,7 +162,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let Some((_, view)) = shared.snapshots.borrow().clone() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
     };
-    match render(&view) {
+    match render(&view, &shared.refused) {
         Ok(body) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
         }
