@@ -108,6 +108,7 @@ fn snapshot() -> Snapshot {
                 failed: 2,
                 rejected: 0,
                 superseded: 1,
+                dropped: 0,
             }],
             state_last_save_successful: true,
             config_last_reload_successful: true,

@@ -171,6 +171,8 @@ pub struct NotificationFigures {
     pub rejected: u64,
     /// They were no longer true before it could be told.
     pub superseded: u64,
+    /// They found no room: ends of alerts that it may never have heard of.
+    pub dropped: u64,
 }
 
 /// The last census.

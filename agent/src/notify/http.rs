@@ -1,6 +1,7 @@
 //! Posting JSON to an endpoint.
 
 use std::{
+    io::ErrorKind,
     net::{TcpStream, ToSocketAddrs as _},
     sync::Arc,
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use ureq::{
-    Agent,
+    Agent, Error, Timeout,
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
@@ -18,7 +19,7 @@ use crate::config::Endpoint;
 /// A delivery may take so long, whatever it waits for.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `tcpwarden check` waits so long for a connection.
+/// A connection may take so long, with TLS and all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Posts to one endpoint.
@@ -43,6 +44,7 @@ impl Client {
         };
         let config = Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
             .http_status_as_error(false)
             // A POST does not survive a redirect; the URL is to be corrected instead.
             .max_redirects(0)
@@ -68,7 +70,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let response = request.send(body).map_err(|error| (Outcome::Failed, error.to_string()))?;
+        let response = request.send(body).map_err(|error| (outcome(&error), error.to_string()))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -77,6 +79,19 @@ impl Client {
         let is_rejected = status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429);
         let outcome = if is_rejected { Outcome::Rejected } else { Outcome::Failed };
         Err((outcome, format!("it answered {status}")))
+    }
+}
+
+/// Whether the request may have arrived although it failed.
+fn outcome(error: &Error) -> Outcome {
+    match error {
+        Error::HostNotFound
+        | Error::ConnectionFailed
+        | Error::Tls(_)
+        | Error::Rustls(_)
+        | Error::Timeout(Timeout::Resolve | Timeout::Connect) => Outcome::Failed,
+        Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => Outcome::Failed,
+        _ => Outcome::Unanswered,
     }
 }
 

@@ -1,21 +1,24 @@
 //! What is owed to one receiver. Pure: times and alerts go in, notices come out.
 //!
 //! Only the state of now is owed: a receiver that was away hears what is raised when it is back, and that what it was told of is
-//! over. What came and went meanwhile it never hears of; that is counted. So there are never more notices than alerts raised
-//! now plus alerts told of, whatever happens.
+//! over. What came and went meanwhile it never hears of; that is counted. So what is owed is bounded, however long it is away.
+//! A notice that was sent and never answered may have arrived: it is told again, and so is its end.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    alert::{Alert, AlertKey, SavedAlert},
+    alert::{Alert, AlertKey, CAPACITY, SavedAlert},
     config::Severity,
     model::NotificationFigures,
 };
 
 /// So many notices go into one delivery; the rest follows at once.
 const BATCH: usize = 100;
+
+/// As many alerts are kept for a receiver: twice as many as can be raised.
+const MOST: usize = 2 * CAPACITY;
 
 /// Time to the next attempt after the first failure; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -43,6 +46,8 @@ pub(super) enum Outcome {
     Delivered,
     /// It could not be reached, or had a trouble of its own.
     Failed,
+    /// It was sent, and never answered: the receiver may have it, or not.
+    Unanswered,
     /// It does not want it.
     Rejected,
 }
@@ -53,8 +58,10 @@ struct Entry {
     alert: Arc<Alert>,
     ended: Option<u64>,
     told: Option<Told>,
-    /// A delivery of it is under way: whether it will be told is not known yet.
+    /// A delivery of it is under way.
     under_way: bool,
+    /// A delivery of it was not answered.
+    unanswered: bool,
 }
 
 /// What the receiver knows of it.
@@ -93,10 +100,7 @@ impl Outbox {
         let entries = known.0.iter().filter_map(|saved| {
             let alert = saved.alert()?;
             let told = Told { severity: alert.severity, since: alert.since, at: None };
-            Some((
-                alert.key(),
-                Entry { alert: Arc::new(alert), ended: None, told: Some(told), under_way: false },
-            ))
+            Some((alert.key(), Entry::new(Arc::new(alert), Some(told))))
         });
         Self {
             min_severity,
@@ -123,7 +127,7 @@ impl Outbox {
             if raised.contains_key(key) {
                 return true;
             }
-            if entry.told.is_none() && !entry.under_way {
+            if !entry.may_be_known() {
                 figures.superseded += 1;
                 return false;
             }
@@ -131,19 +135,28 @@ impl Outbox {
             true
         });
         for (key, alert) in raised {
-            let entry = entries.entry(key).or_insert_with(|| Entry {
-                alert: Arc::clone(alert),
-                ended: None,
-                told: None,
-                under_way: false,
-            });
+            let entry = entries.entry(key).or_insert_with(|| Entry::new(Arc::clone(alert), None));
             entry.alert = Arc::clone(alert);
             if entry.ended.take().is_some() {
                 // Its end was not told yet, and is no longer true.
                 figures.superseded += 1;
             }
         }
+        self.bound();
         self.entries.values().any(Entry::is_news)
+    }
+
+    /// Only ends that a receiver may not even wait for can be too many: alerts that come and go while it takes notices and
+    /// never answers.
+    fn bound(&mut self) {
+        let excess = self.entries.len().saturating_sub(MOST);
+        let uncertain =
+            self.entries.iter().filter(|(_, entry)| entry.ended.is_some() && entry.told.is_none());
+        let dropped: Vec<AlertKey> = uncertain.take(excess).map(|(key, _)| key.clone()).collect();
+        for key in dropped {
+            self.entries.remove(&key);
+            self.figures.dropped += 1;
+        }
     }
 
     /// What to tell now: what is new, and what is to be told again. How it went is to be told to [`Self::settle`].
@@ -176,11 +189,11 @@ impl Outbox {
                 }
                 return;
             }
-            Outcome::Failed => self.figures.failed += count,
+            Outcome::Failed | Outcome::Unanswered => self.figures.failed += count,
             Outcome::Rejected => self.figures.rejected += count,
         }
         for notice in notices {
-            self.undelivered(notice);
+            self.undelivered(notice, outcome == Outcome::Unanswered);
         }
         self.failing_since.get_or_insert(now);
         let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(8)).min(LAST_RETRY);
@@ -192,6 +205,7 @@ impl Outbox {
         let key = notice.alert.key();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.under_way = false;
+        entry.unanswered = false;
         let told = Told { severity: notice.alert.severity, since: notice.alert.since, at: Some(now) };
         match (notice.ended, entry.ended) {
             // It knows the end; meanwhile it may be raised anew.
@@ -203,11 +217,12 @@ impl Outbox {
         }
     }
 
-    fn undelivered(&mut self, notice: &Notice) {
+    fn undelivered(&mut self, notice: &Notice, unanswered: bool) {
         let key = notice.alert.key();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.under_way = false;
-        if entry.told.is_none() && entry.ended.is_some() {
+        entry.unanswered |= unanswered;
+        if entry.ended.is_some() && !entry.may_be_known() {
             self.entries.remove(&key);
             self.figures.superseded += 1;
         }
@@ -237,6 +252,15 @@ impl Outbox {
 }
 
 impl Entry {
+    fn new(alert: Arc<Alert>, told: Option<Told>) -> Self {
+        Self { alert, ended: None, told, under_way: false, unanswered: false }
+    }
+
+    /// Whether the receiver has heard of it, as far as we can tell. If so, it is to hear of its end.
+    fn may_be_known(&self) -> bool {
+        self.told.is_some() || self.under_way || self.unanswered
+    }
+
     /// Whether the receiver knows something else than is true.
     fn is_news(&self) -> bool {
         let Some(Told { severity, since, .. }) = self.told else { return true };

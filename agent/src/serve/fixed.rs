@@ -156,7 +156,7 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
     )?;
     let notifications = page.counters(
         "notifications_total",
-        "Notices to a receiver by what became of them: delivered; failed or rejected, and told again; superseded, as they were no longer true.",
+        "Notices to a receiver by what became of them: delivered; failed or rejected, and told again; superseded, as they were no longer true; dropped for want of room.",
         &["receiver", "outcome"],
     )?;
     for figures in &figures.notifications {
@@ -165,6 +165,7 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
             ("failed", figures.failed),
             ("rejected", figures.rejected),
             ("superseded", figures.superseded),
+            ("dropped", figures.dropped),
         ] {
             notifications.with_label_values(&[&*figures.receiver, outcome]).inc_by(count);
         }

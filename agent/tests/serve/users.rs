@@ -26,7 +26,7 @@ fn status(server: &Server, path: &str, headers: &str) -> String {
 #[test]
 fn only_users_are_answered_whatever_they_ask() {
     let server = Server::protected(&users(HASH));
-    for path in ["/", "/metrics", "/api/v1/findings", "/healthz", "/readyz", "/nowhere"] {
+    for path in ["/", "/metrics", "/api/v1/alerts", "/healthz", "/readyz", "/nowhere"] {
         for headers in [
             String::new(),
             basic("alice", "wrong"),

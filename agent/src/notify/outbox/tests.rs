@@ -109,6 +109,32 @@ fn a_receiver_that_was_away_hears_the_state_of_now() {
 }
 
 #[test]
+fn a_notice_that_was_never_answered_is_told_again_and_so_is_its_end() {
+    let mut outbox = outbox(None);
+    outbox.update(100, &[warning(1), warning(2)]);
+    let due = outbox.due(s(1));
+    outbox.settle(s(1), &due, Outcome::Unanswered, 0.0);
+    outbox.update(101, &[warning(1)]);
+    assert_eq!(deliver(&mut outbox, s(60)), [(1, WARNING, false), (2, WARNING, true)]);
+    assert!(!outbox.update(102, &[warning(1)]));
+}
+
+#[test]
+fn what_is_owed_to_one_that_never_answers_is_bounded() {
+    let mut outbox = outbox(None);
+    for round in 0..100 {
+        // What is new comes first in each batch.
+        let passing: Vec<_> = (0..100).map(|number| warning(60_000 - round * 100 - number)).collect();
+        outbox.update(100, &passing);
+        let now = s(u64::from(round) * 60);
+        let due = outbox.due(now);
+        outbox.settle(now, &due, Outcome::Unanswered, 0.0);
+        assert!(outbox.entries.len() <= MOST);
+    }
+    assert!(outbox.figures().dropped > 1_000, "{:?}", outbox.figures());
+}
+
+#[test]
 fn attempts_are_made_less_and_less_often() {
     let mut outbox = outbox(None);
     outbox.update(100, &[warning(1)]);
@@ -161,12 +187,21 @@ fn many_notices_go_out_in_several_deliveries() {
     assert_eq!(sizes, [100, 100, 50, 0]);
 }
 
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Answer {
+    Yes,
+    No,
+    /// It arrives, and we never learn.
+    Lost,
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// What is raised from now on, and how badly.
     Raise(BTreeMap<u16, bool>),
     /// A delivery ends so, after something else was raised meanwhile.
-    Deliver(bool, BTreeMap<u16, bool>),
+    Deliver(Answer, BTreeMap<u16, bool>),
     Restart,
 }
 
@@ -177,7 +212,8 @@ fn raised() -> impl Strategy<Value = BTreeMap<u16, bool>> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => raised().prop_map(Step::Raise),
-        3 => (any::<bool>(), raised()).prop_map(|(works, raised)| Step::Deliver(works, raised)),
+        3 => (prop_oneof![Just(Answer::Yes), Just(Answer::No), Just(Answer::Lost)], raised())
+            .prop_map(|(answer, raised)| Step::Deliver(answer, raised)),
         1 => Just(Step::Restart),
     ]
 }
@@ -214,15 +250,21 @@ proptest! {
             unix += 40;
             match step {
                 Step::Raise(raised) => raise(&mut outbox, &mut true_now, &raised, unix),
-                Step::Deliver(works, meanwhile) => {
+                Step::Deliver(answer, meanwhile) => {
                     let due = outbox.due(now);
                     raise(&mut outbox, &mut true_now, &meanwhile, unix);
-                    if works {
+                    if answer != Answer::No {
                         learn(&mut knows, &due);
                     }
-                    let outcome = if works { Outcome::Delivered } else { Outcome::Failed };
+                    let outcome = match answer {
+                        Answer::Yes => Outcome::Delivered,
+                        Answer::No => Outcome::Failed,
+                        Answer::Lost => Outcome::Unanswered,
+                    };
                     outbox.settle(now, &due, outcome, 1.0);
                 }
+                // What is under way or unanswered at a restart is all that a receiver may hear of the end of too late.
+                Step::Restart if outbox.entries.values().any(|entry| entry.unanswered) => {}
                 Step::Restart => {
                     let saved = outbox.save();
                     outbox = Outbox::new(&Arc::from("ops"), WARNING, repeat, &saved);
