@@ -11,5 +11,6 @@ mod monitoring;
 mod nat_pool;
 mod old_syns;
 mod preexisting;
+mod receivers;
 mod syn_watch;
 mod web_config;

@@ -10,8 +10,8 @@ use std::{
     thread,
 };
 
+use lab::certificates::certificates;
 use tcpwarden::serve::{self, Limits, Options, Protection, View};
-use tempfile::TempDir;
 use tokio::{runtime, sync::watch};
 
 /// "swordfish", hashed by crypt(3).
@@ -25,24 +25,6 @@ fn run(program: &str, directory: &Path, args: &[&str]) -> Output {
 
 fn openssl(directory: &Path, args: &str) -> Output {
     run("openssl", directory, &args.split(' ').collect::<Vec<_>>())
-}
-
-/// An authority, what it signed for a server and a client, and a key that belongs to neither.
-fn certificates() -> TempDir {
-    let directory = TempDir::new().expect("a temporary directory");
-    let make = |name: &str, rest: &str| {
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-        let args =
-            format!("req -x509 {key} -days 2 -subj /CN={name} -keyout {name}.key -out {name}.crt{rest}");
-        let made = openssl(directory.path(), &args);
-        assert!(made.status.success(), "{made:?}");
-    };
-    let signed = " -CA ca.crt -CAkey ca.key -addext basicConstraints=critical,CA:false";
-    make("ca", "");
-    make("server", &format!("{signed} -addext subjectAltName=DNS:localhost"));
-    make("client", signed);
-    make("other", "");
-    directory
 }
 
 #[test]

@@ -14,6 +14,7 @@
 
 pub mod agent;
 pub mod capture;
+pub mod certificates;
 pub mod dashboard;
 pub mod host;
 pub mod http;

@@ -143,8 +143,9 @@ impl Engine {
             readings.into_iter().map(|reading| (judge(&reading, settings, is_raised), reading)).max_by(
                 |(a, x), (b, y)| rank(a, x).partial_cmp(&rank(b, y)).unwrap_or(std::cmp::Ordering::Equal),
             );
-        let is_known =
-            worst.as_ref().is_some_and(|(_, reading)| !reading.values.is_empty() || reading.is_wrong);
+        // Of a port that nobody listens on any more there is nothing to be known.
+        let is_known = !matches!(key.1, Subject::Account(_))
+            || worst.as_ref().is_some_and(|(_, reading)| !reading.values.is_empty() || reading.is_wrong);
         let (verdict, reading) = worst.unzip();
         let verdict = verdict.filter(|_| settings.enabled && !explained).unwrap_or(GOOD);
         if watch.is_none() {

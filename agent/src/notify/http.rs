@@ -75,9 +75,14 @@ impl Client {
         if status.is_success() {
             return Ok(());
         }
-        // Too early, too many: it may want it later.
-        let is_rejected = status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429);
-        let outcome = if is_rejected { Outcome::Rejected } else { Outcome::Failed };
+        let outcome = match status.as_u16() {
+            // Too slow, too early, too many: it may want it later.
+            408 | 425 | 429 => Outcome::Failed,
+            // A gateway may say so of a receiver that took it.
+            500.. => Outcome::Unanswered,
+            400.. => Outcome::Rejected,
+            _ => Outcome::Failed,
+        };
         Err((outcome, format!("it answered {status}")))
     }
 }

@@ -46,7 +46,7 @@ pub(super) enum Outcome {
     Delivered,
     /// It could not be reached, or had a trouble of its own.
     Failed,
-    /// It was sent, and never answered: the receiver may have it, or not.
+    /// It was sent, and not answered, or by a failure: the receiver may have it, or not.
     Unanswered,
     /// It does not want it.
     Rejected,

@@ -1,6 +1,6 @@
 //! Alertmanager, and which alerts it holds.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, path::Path};
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -20,7 +20,16 @@ const WITH_ITS_FILES: &str = r#"
 pub struct Alertmanager<'a> {
     host: &'a Host,
     address: SocketAddr,
+    door: Door,
     _process: Process,
+}
+
+/// How it is asked.
+#[derive(Debug)]
+enum Door {
+    Open,
+    /// TLS and basic auth, with this `USER:PASSWORD`.
+    Locked(String),
 }
 
 /// An alert that has not ended.
@@ -53,6 +62,17 @@ impl<'a> Alertmanager<'a> {
     /// Starts it with a configuration (YAML) on a port of the host's loopback, and waits until it is ready.
     #[must_use]
     pub fn start(host: &'a Host, port: u16, config: &str) -> Self {
+        Self::start_behind(host, port, config, &[], Door::Open)
+    }
+
+    /// As [`Self::start`], with a web configuration that asks for TLS and `USER:PASSWORD`.
+    #[must_use]
+    pub fn start_protected(host: &'a Host, port: u16, config: &str, web_config: &Path, user: &str) -> Self {
+        let flag = format!("--web.config.file={}", web_config.display());
+        Self::start_behind(host, port, config, &[flag], Door::Locked(user.to_owned()))
+    }
+
+    fn start_behind(host: &'a Host, port: u16, config: &str, flags: &[String], door: Door) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let directory = TempDir::new().expect("a temporary directory");
         let [file, data] = ["alertmanager.yml", "data"].map(|name| directory.path().join(name));
@@ -63,16 +83,45 @@ impl<'a> Alertmanager<'a> {
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.path={}", data.display()))
             .arg(format!("--web.listen-address={address}"))
-            .arg("--cluster.listen-address=");
+            .arg("--cluster.listen-address=")
+            .args(flags);
         let name = format!("Alertmanager on {} port {port}", host.name());
         let mut process = Process::start(name, directory, command);
-        process.ready(|| http::get(host, address, "/-/ready"));
-        Self { host, address, _process: process }
+        process.ready(|| door.get(host, address, "/-/ready"));
+        Self { host, address, door, _process: process }
     }
 
     /// The alerts it holds, silenced and inhibited ones as well. One that was resolved is gone.
     #[must_use]
     pub fn alerts(&self) -> Vec<Alert> {
-        http::json(self.host, self.address, "/api/v2/alerts")
+        let answer = self.door.get(self.host, self.address, "/api/v2/alerts");
+        let (status, body) = answer.expect("Alertmanager answers");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {body}"))
+    }
+}
+
+impl Door {
+    fn get(&self, host: &Host, address: SocketAddr, path: &str) -> Option<(u16, String)> {
+        let user = match self {
+            Self::Open => return http::get(host, address, path),
+            Self::Locked(user) => user,
+        };
+        // What the certificate is worth is for the agent to judge.
+        let mut curl = host.command("curl");
+        curl.args([
+            "--silent",
+            "--insecure",
+            "--max-time",
+            "10",
+            "--write-out",
+            "\n%{http_code}",
+            "--user",
+            user,
+        ]);
+        let output = curl.arg(format!("https://{address}{path}")).output().expect("curl is there");
+        let text = String::from_utf8(output.stdout).expect("its answer is text");
+        let (body, status) = text.rsplit_once('\n')?;
+        output.status.success().then_some((status.parse().ok()?, body.to_owned()))
     }
 }

@@ -47,6 +47,8 @@ struct Peer {
     /// Connections of late, decaying.
     recent: f64,
     recorded: Option<Box<Recorded>>,
+    /// Its ports deserve to be recorded, and found no room.
+    crowded_out: bool,
 }
 
 /// A peer whose ports are recorded.
@@ -165,7 +167,7 @@ impl Pools {
         peer.totals = totals;
         match &mut peer.recorded {
             Some(recorded) => recorded.traffic.sample(now, totals),
-            None if peer.recent >= ENOUGH => self.unrecorded += opened,
+            None if peer.crowded_out => self.unrecorded += opened,
             None => {}
         }
     }
@@ -196,6 +198,7 @@ impl Pools {
         let mut candidates: Vec<(bool, f64, PeerKey)> = Vec::new();
         for (key, peer) in &mut self.peers {
             peer.recent *= decay;
+            peer.crowded_out = false;
             let stays = peer.recorded.is_some();
             let wanted = wanted(key);
             if stays || wanted || peer.recent >= ENOUGH {
@@ -209,6 +212,7 @@ impl Pools {
         for (place, (_, _, key)) in candidates.into_iter().enumerate() {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             if place >= self.capacity {
+                peer.crowded_out = true;
                 if peer.recorded.take().is_some() {
                     choice.forget.push(key);
                 }

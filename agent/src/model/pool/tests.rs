@@ -189,7 +189,11 @@ fn only_busy_peers_are_recorded_and_no_more_than_there_is_room_for() {
     }
     let choice = pools.choose(now, |_| false);
     assert_eq!(choice.record, [key(3), key(2)]);
-    assert_eq!(pools.unrecorded(), 500 + 100 + 50);
+    assert_eq!(pools.unrecorded(), 0, "who has just become busy is about to be recorded");
+    for (last, connections) in [(1, 6), (2, 110), (3, 600), (4, 57)] {
+        pools.read(now, &key(last), &counters(connections));
+    }
+    assert_eq!(pools.unrecorded(), 7, "the fourth found no room");
     // A peer that is configured goes before any other, however few its connections.
     let choice = pools.choose(now, |peer| *peer == key(1));
     assert_eq!((choice.record, choice.forget), (vec![key(1)], vec![key(2)]));
