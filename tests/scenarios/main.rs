@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a scenario fails by panicking")]
 
+mod alerts;
 mod census;
 mod endings;
 mod faults;

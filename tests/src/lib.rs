@@ -13,6 +13,7 @@
 )]
 
 pub mod agent;
+pub mod alerting;
 pub mod capture;
 pub mod certificates;
 pub mod dashboard;

@@ -11,6 +11,8 @@ use crate::{setup, shell::run};
 pub(crate) enum Incident {
     /// Three NAT addresses run out of source ports (four minutes)
     NatPool,
+    /// Who hears of an exhausted NAT when, and of its end: the agent's notices, Prometheus, Alertmanager, webhooks (five minutes)
+    Alerts,
 }
 
 /// Plays an incident, with the agent as it is shipped.
@@ -29,6 +31,7 @@ pub(crate) fn play(incident: Incident) -> anyhow::Result<()> {
     ]))?;
     let program = match incident {
         Incident::NatPool => "target/release/nat-pool",
+        Incident::Alerts => "target/release/alerts",
     };
     run(Command::new(program).env("PATH", setup::path_with_tools()?))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    notice::{Site, annotations, generator_url, labels, rfc3339},
+    notice::{Posting, Site, annotations, generator_url, labels, postings, rfc3339},
     outbox::Notice,
 };
 
@@ -18,21 +18,16 @@ const HOLDS_FOR: u64 = 4 * 60;
 /// Where alerts are posted, behind the configured URL.
 pub(super) const PATH: &str = "/api/v2/alerts";
 
-/// The body of a post. A severity is a label, so an alert whose severity changed is another: the one before is over.
+/// The body of a post.
 pub(super) fn body(site: &Site, notices: &[Notice], unix: u64) -> Value {
-    let post = |notice: &Notice, severity, ends: u64| {
+    let post = |(notice, severity, ended): Posting<'_>| {
         json!({
             "labels": labels(site, &notice.alert, severity),
             "annotations": annotations(site, notice),
             "startsAt": rfc3339(notice.alert.since),
-            "endsAt": rfc3339(ends),
+            "endsAt": rfc3339(ended.unwrap_or(unix + HOLDS_FOR)),
             "generatorURL": generator_url(site),
         })
     };
-    let posts = notices.iter().flat_map(|notice| {
-        let before = notice.severity_before.map(|severity| post(notice, severity, unix));
-        let now = post(notice, notice.alert.severity, notice.ended.unwrap_or(unix + HOLDS_FOR));
-        before.into_iter().chain([now])
-    });
-    posts.collect()
+    postings(notices, unix).into_iter().map(post).collect()
 }

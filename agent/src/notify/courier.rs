@@ -160,14 +160,14 @@ impl Run {
     }
 
     fn deliver(&self, notices: &[Notice]) -> Result<(), (Outcome, String)> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         match &self.way {
             Way::Alertmanager(client) => {
-                let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                 let body = alertmanager::body(&self.site, notices, unix).to_string();
                 client.post(body.as_bytes(), &[])
             }
             Way::Webhook(client, secret) => {
-                let body = webhook::body(&self.site, &self.name, notices).to_string();
+                let body = webhook::body(&self.site, &self.name, notices, unix).to_string();
                 let signature = secret.as_ref().map(|secret| webhook::signature(secret, body.as_bytes()));
                 let headers: Vec<_> =
                     signature.into_iter().map(|value| (webhook::SIGNATURE, value)).collect();

@@ -20,6 +20,18 @@ pub struct Site {
     pub external_url: String,
 }
 
+/// One alert to be posted: a notice, with the severity under which it is known, and when it ended.
+pub(super) type Posting<'a> = (&'a Notice, Severity, Option<u64>);
+
+/// What to post for notices. A severity is a label, so an alert whose severity changed is another: the one before is over.
+pub(super) fn postings(notices: &[Notice], unix: u64) -> Vec<Posting<'_>> {
+    let both = notices.iter().flat_map(|notice| {
+        let before = notice.severity_before.map(|severity| (notice, severity, Some(unix)));
+        before.into_iter().chain([(notice, notice.alert.severity, notice.ended)])
+    });
+    both.collect()
+}
+
 /// What identifies an alert; a severity is part of it.
 pub(super) fn labels(site: &Site, alert: &Alert, severity: Severity) -> BTreeMap<String, String> {
     let mut labels = site.labels.clone();

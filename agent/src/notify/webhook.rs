@@ -6,7 +6,7 @@ use ring::{digest, hmac};
 use serde_json::{Value, json};
 
 use super::{
-    notice::{Site, annotations, generator_url, labels, rfc3339},
+    notice::{Site, annotations, generator_url, labels, postings, rfc3339},
     outbox::Notice,
 };
 use crate::config::Secret;
@@ -18,19 +18,20 @@ pub(super) const SIGNATURE: &str = "X-Tcpwarden-Signature";
 const NO_END: &str = "0001-01-01T00:00:00Z";
 
 /// The body of a post.
-pub(super) fn body(site: &Site, receiver: &str, notices: &[Notice]) -> Value {
-    let all = notices
+pub(super) fn body(site: &Site, receiver: &str, notices: &[Notice], unix: u64) -> Value {
+    let postings = postings(notices, unix);
+    let all: Vec<_> = postings
         .iter()
-        .map(|notice| (labels(site, &notice.alert, notice.alert.severity), annotations(site, notice)));
-    let all: Vec<_> = all.collect();
+        .map(|(notice, severity, _)| (labels(site, &notice.alert, *severity), annotations(site, notice)))
+        .collect();
     let status = |ended: bool| if ended { "resolved" } else { "firing" };
-    let alerts = notices.iter().zip(&all).map(|(notice, (labels, annotations))| {
+    let alerts = postings.iter().zip(&all).map(|((notice, _, ended), (labels, annotations))| {
         json!({
-            "status": status(notice.ended.is_some()),
+            "status": status(ended.is_some()),
             "labels": labels,
             "annotations": annotations,
             "startsAt": rfc3339(notice.alert.since),
-            "endsAt": notice.ended.map_or_else(|| NO_END.to_owned(), rfc3339),
+            "endsAt": ended.map_or_else(|| NO_END.to_owned(), rfc3339),
             "generatorURL": generator_url(site),
             "fingerprint": fingerprint(labels),
         })
@@ -39,7 +40,7 @@ pub(super) fn body(site: &Site, receiver: &str, notices: &[Notice]) -> Value {
     json!({
         "version": "4",
         "receiver": receiver,
-        "status": status(notices.iter().all(|notice| notice.ended.is_some())),
+        "status": status(postings.iter().all(|(_, _, ended)| ended.is_some())),
         "alerts": alerts,
         "groupKey": "tcpwarden",
         "groupLabels": {},
