@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, net::IpAddr, os::unix::fs::PermissionsExt a
 
 use aya::programs::loaded_programs;
 use lab::{
-    agent::{Agent, Config, Refusal},
+    agent::{Agent, Config, Ended},
     eventually,
     host::Host,
     program,
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// It failed with `code` and one line that has all of `words`.
-fn assert_refused(refusal: &Refusal, code: i32, words: &[&str]) {
+fn assert_refused(refusal: &Ended, code: i32, words: &[&str]) {
     assert_eq!(refusal.code, Some(code), "{refusal:?}");
     assert_eq!(refusal.stderr.lines().count(), 1, "one line: {refusal:?}");
     for word in words {
@@ -51,12 +51,12 @@ fn wrong_usage_and_wrong_config_exit_with_2() {
         ("[[peer]]\nname = \"a\"\ncidrs = [\"10.0.0.0/33\"]\n", ["10.0.0.0/33", "write it as 192.0.2.0/24"]),
         (
             "[[peer]]\nname = \"other\"\ncidrs = [\"10.0.0.0/8\"]\n",
-            ["peer.name = other", "must be a name other than"],
+            ["peer \"other\".name = other", "must be a name other than"],
         ),
     ] {
         fs::write(&file, text).expect("a config file");
         for command in ["run", "check"] {
-            assert_refused(&Agent::refused(&host, &[], &[command, "--config.file", path]), 2, &words);
+            assert_refused(&Agent::once(&host, &[], &[command, "--config.file", path]), 2, &words);
         }
     }
     for (text, words) in [
@@ -67,12 +67,12 @@ fn wrong_usage_and_wrong_config_exit_with_2() {
         fs::write(&file, text).expect("a web config file");
         for command in ["run", "check"] {
             let args = [command, "--web.config.file", file.to_str().expect("a path")];
-            assert_refused(&Agent::refused(&host, &[], &args), 2, &words);
+            assert_refused(&Agent::once(&host, &[], &args), 2, &words);
         }
     }
-    let missing = Agent::refused(&host, &[], &["run", "--config.file", "/nowhere/tcpwarden.toml"]);
+    let missing = Agent::once(&host, &[], &["run", "--config.file", "/nowhere/tcpwarden.toml"]);
     assert_refused(&missing, 2, &["/nowhere/tcpwarden.toml", "No such file", "--config.file"]);
-    let unknown = Agent::refused(&host, &[], &["run", "--web.listen"]);
+    let unknown = Agent::once(&host, &[], &["run", "--web.listen"]);
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
 }
 
@@ -80,7 +80,7 @@ fn wrong_usage_and_wrong_config_exit_with_2() {
 fn a_port_in_use() {
     let host = Host::new("host");
     let _taken = Traffic::serve(&host, IpAddr::from([127, 0, 0, 1]), 9796, 1, "hold");
-    let refusal = Agent::refused(&host, &[], &["run"]);
+    let refusal = Agent::once(&host, &[], &["run"]);
     assert_refused(&refusal, 1, &["127.0.0.1:9796", "Address already in use", "--web.listen-address"]);
 }
 
@@ -97,7 +97,7 @@ fn missing_rights() {
     let not_root = |command: &str| {
         let words: Vec<&str> = nobody.iter().copied().chain([copy, command]).collect();
         let output = host.command(words[0]).args(&words[1..]).output().expect("nsenter runs");
-        Refusal {
+        Ended {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -113,7 +113,7 @@ fn missing_rights() {
     assert!(census.stdout.contains("(by netlink)") && census.stderr.contains("missing right"), "{census:?}");
 
     let only_one_missing = ["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin", "--"];
-    assert_refused(&Agent::refused(&host, &only_one_missing, &["run"]), 1, &["missing right CAP_BPF:"]);
+    assert_refused(&Agent::once(&host, &only_one_missing, &["run"]), 1, &["missing right CAP_BPF:"]);
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn a_kernel_without_ebpf() {
     let host = Host::new("host");
     let without = program("without-bpf");
     let wrapper = [without.to_str().expect("a path")];
-    assert_refused(&Agent::refused(&host, &wrapper, &["run"]), 1, &["no eBPF", "CONFIG_BPF_SYSCALL"]);
-    assert_refused(&Agent::refused(&host, &wrapper, &["check"]), 1, &["no eBPF"]);
+    assert_refused(&Agent::once(&host, &wrapper, &["run"]), 1, &["no eBPF", "CONFIG_BPF_SYSCALL"]);
+    assert_refused(&Agent::once(&host, &wrapper, &["check"]), 1, &["no eBPF"]);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn tracefs_absent() {
         let script = format!("umount /sys/kernel/tracing && exec {} {args}", agent.display());
         let mut command = host.command("unshare");
         let output = command.args(["--mount", "sh", "-c", &script]).output().expect("nsenter runs");
-        Refusal {
+        Ended {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -150,11 +150,11 @@ fn tracefs_absent() {
 fn a_second_agent_signals_and_kill() {
     let host = Host::new("host");
     let mut first = Agent::start(&host, &[]);
-    let second = Agent::refused(&host, &[], &["run", "--web.listen-address", "127.0.0.1:9797"]);
+    let second = Agent::once(&host, &[], &["run", "--web.listen-address", "127.0.0.1:9797"]);
     let pid = first.pid().as_raw_nonzero().to_string();
     assert_refused(&second, 1, &["another tcpwarden", &pid, "stop it first"]);
     // A census and a check need no daemon and disturb none.
-    assert_eq!(Agent::refused(&host, &[], &["check"]).code, Some(0));
+    assert_eq!(Agent::once(&host, &[], &["check"]).code, Some(0));
     // Another namespace is another matter.
     let elsewhere = Host::new("elsewhere");
     drop(Agent::start(&elsewhere, &[]));

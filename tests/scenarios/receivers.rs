@@ -7,6 +7,7 @@ use lab::{
     certificates::certificates,
     eventually,
     host::Host,
+    journal::Journal,
     monitoring::{
         alertmanager::Alertmanager,
         sink::{Answer, Received, Sink},
@@ -112,7 +113,7 @@ fn receivers_that_are_down_cost_nothing_and_hear_the_state_of_now() {
         raised(&agent, &[7002]);
         // A scrape waits for no receiver.
         assert!(agent.get("/healthz").is_some_and(|(status, _)| status == 200));
-        memory.push(agent.scrape().process("resident_memory_bytes"));
+        memory.push(agent.own_memory_kib());
     }
     eventually(PATIENCE, || {
         let metrics = agent.scrape();
@@ -123,7 +124,7 @@ fn receivers_that_are_down_cost_nothing_and_hear_the_state_of_now() {
     });
     let fds_now = agent.scrape().process("open_fds");
     assert!(fds_now <= fds + 3.0, "each has one connection at most: {fds} files, then {fds_now}");
-    assert!(memory[2] <= memory[0] + 1e6, "no growth from one time to the next: {memory:?}");
+    assert!(memory[2] <= memory[0] + 1024, "no growth from one time to the next, in KiB: {memory:?}");
 
     let posts_before = sinks.each_ref().map(|(_, sink)| sink.received().len());
     for (_, sink) in &sinks {
@@ -340,4 +341,45 @@ fn an_alertmanager_with_tls_and_a_password() {
         (Some("ListenQueueOverflow"), Some("7001"), Some("critical"))
     );
     assert!(alerts[0].ends_at > alerts[0].starts_at, "it ends by itself if nobody repeats it");
+}
+
+#[test]
+fn the_journal_has_an_alert_with_its_parts_as_fields() {
+    let host = Host::new("host");
+    let journal = Journal::start();
+    let config = Config::new(&format!("{FAST}[[receiver]]\nname = \"journal\"\ntype = \"journal\"\n"));
+    let agent = Agent::start_beside(&host, &config.args(), &journal);
+    let queue = full_queue(&host, 7001);
+    let entries = || journal.entries("TCPWARDEN_ALERT=ListenQueueOverflow");
+    eventually(PATIENCE, || if entries().len() == 1 { Ok(()) } else { Err(format!("{:?}", entries())) });
+    drop(queue);
+    eventually(PATIENCE, || if entries().len() == 2 { Ok(()) } else { Err(format!("{:?}", entries())) });
+    let parts = |entry: &Value| {
+        ["TCPWARDEN_STATE", "PRIORITY", "TCPWARDEN_SEVERITY", "TCPWARDEN_PORT", "SYSLOG_IDENTIFIER"]
+            .map(|field| entry[field].as_str().expect("a field").to_owned())
+    };
+    let [firing, resolved] = entries().try_into().expect("two");
+    // syslog(3): 2 is critical, 5 is a notice.
+    assert_eq!(parts(&firing), ["firing", "2", "critical", "7001", "tcpwarden"]);
+    assert_eq!(parts(&resolved), ["resolved", "5", "critical", "7001", "tcpwarden"]);
+    let message = firing["MESSAGE"].as_str().expect("a message");
+    assert!(message.contains("3 connections wait to be accepted on port 7001"), "{message}");
+    assert!(agent.scrape().value("notifications_total", &[("outcome", "failed")]) == Some(0.0));
+}
+
+#[test]
+fn check_says_who_cannot_be_reached_and_what_overlaps() {
+    let host = Host::new("host");
+    let _sink = Sink::start(&host, 9098);
+    let peers = "[[peer]]\nname = \"office\"\ncidrs = [\"10.0.0.0/8\"]\n[[peer]]\nname = \"lab\"\ncidrs = [\"10.1.0.0/16\"]\n";
+    let config = Config::new(&format!("{peers}{}{}", webhook("there", 9098), webhook("gone", 9099)));
+    let check = Agent::once(&host, &[], &["check", config.args()[0], config.args()[1]]);
+    assert_eq!(check.code, Some(1), "{check:?}");
+    for words in [
+        "10.1.0.0/16 of \"lab\" lies in 10.0.0.0/8 of \"office\": the most specific one wins",
+        "receiver  there: can be reached",
+        "receiver  gone: cannot be reached now, alerts will wait: 127.0.0.1:9099: Connection refused",
+    ] {
+        assert!(check.stdout.contains(words), "no {words:?} in {check:?}");
+    }
 }

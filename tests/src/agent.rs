@@ -5,13 +5,13 @@ use std::{
     fs,
     net::IpAddr,
     path::Path,
-    process::{ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use prometheus_parse::{Scrape, Value};
 use tempfile::TempDir;
 
-use crate::{capture::Reuses, host::Host, http, process::Process, program};
+use crate::{capture::Reuses, host::Host, http, journal::Journal, process::Process, program};
 
 /// Where each agent serves, on its own host's loopback.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
@@ -62,10 +62,22 @@ impl<'a> Agent<'a> {
         Self::start_with(host, args, state.path())
     }
 
+    /// As [`Agent::start`], where it sees a journal.
+    #[must_use]
+    pub fn start_beside(host: &'a Host, args: &[&str], journal: &Journal) -> Self {
+        let state = TempDir::new().expect("a temporary directory");
+        let mut command = host.command("nsenter");
+        command.arg(journal.join()).arg(program("tcpwarden"));
+        Self::run(host, command, args, state.path())
+    }
+
     /// As [`Agent::start`], with a directory for what it keeps over a restart.
     #[must_use]
     pub fn start_with(host: &'a Host, args: &[&str], state: &Path) -> Self {
-        let mut command = host.command(program("tcpwarden"));
+        Self::run(host, host.command(program("tcpwarden")), args, state)
+    }
+
+    fn run(host: &'a Host, mut command: Command, args: &[&str], state: &Path) -> Self {
         command.arg("run").args(args).env("STATE_DIRECTORY", state);
         let directory = TempDir::new().expect("a temporary directory");
         let name = format!("the agent on {}", host.name());
@@ -74,15 +86,15 @@ impl<'a> Agent<'a> {
         agent
     }
 
-    /// Runs a command line that should fail before it serves; `wrapper` is put before the agent's own.
+    /// Runs a command line that ends by itself; `wrapper` is put before the agent's own.
     #[must_use]
-    pub fn refused(host: &Host, wrapper: &[&str], args: &[&str]) -> Refusal {
+    pub fn once(host: &Host, wrapper: &[&str], args: &[&str]) -> Ended {
         let agent = program("tcpwarden");
         let agent = agent.to_str().expect("the path is text");
         let mut words = wrapper.iter().chain([&agent]).chain(args);
         let mut command = host.command(words.next().expect("a program"));
         let output = command.args(words).stdin(Stdio::null()).output().expect("nsenter runs");
-        Refusal {
+        Ended {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -114,6 +126,15 @@ impl<'a> Agent<'a> {
         self.process.pid()
     }
 
+    /// Its resident memory that no file backs, as the kernel counts it.
+    #[must_use]
+    pub fn own_memory_kib(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let text = fs::read_to_string(status).expect("the agent runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).expect("the agent runs");
@@ -141,7 +162,7 @@ impl<'a> Agent<'a> {
 
 /// A run that ended.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct Ended {
     /// Exit code.
     pub code: Option<i32>,
     /// What it printed.

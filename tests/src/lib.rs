@@ -19,6 +19,7 @@ pub mod certificates;
 pub mod dashboard;
 pub mod host;
 pub mod http;
+pub mod journal;
 pub mod monitoring;
 pub mod nat;
 pub mod plays;

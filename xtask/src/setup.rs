@@ -11,7 +11,7 @@ use crate::shell::{find, is_root, output, run};
 const BPF_LINKER: &str = "0.13.0";
 
 /// Programs that the lab calls, and the Debian packages that have them.
-const TEST_TOOLS: [(&str, &str); 11] = [
+const TEST_TOOLS: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nstat", "iproute2"),
@@ -20,6 +20,7 @@ const TEST_TOOLS: [(&str, &str); 11] = [
     ("sysctl", "procps"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
+    ("journalctl", "systemd"),
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),

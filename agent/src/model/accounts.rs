@@ -418,6 +418,21 @@ mod tests {
     }
 
     #[test]
+    fn who_is_wanted_is_shown_however_light() {
+        let mut accounts = Accounts::new(Groups::default(), RETENTION);
+        for (host, count) in [(1, 100), (2, 90), (3, 5)] {
+            accounts.read(at(1), key(host), &connections(count));
+        }
+        let wanted = HashSet::from([Groups::default().account_of(&key(3).peer)]);
+        accounts.rank(at(1), &wanted);
+        accounts.read(at(2), key(3), &connections(6));
+        let names: Vec<String> = shown(&accounts).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["192.0.2.1", "192.0.2.2", "192.0.2.3", "other"], "beyond the places there are");
+        accounts.rank(at(3), &HashSet::new());
+        assert_eq!(shown(&accounts).len(), 3, "until it is no longer wanted");
+    }
+
+    #[test]
     fn who_has_no_place_counts_in_other_from_then_on_only() {
         let mut accounts = Accounts::new(Groups::default(), RETENTION);
         for (host, count) in [(1, 100), (2, 90), (3, 5)] {
