@@ -1,16 +1,20 @@
-//! Web configurations: promtool's verdict and ours, and curl and openssl as clients of what they protect. None of it needs
-//! the kernel side.
+//! Web configurations: promtool's verdict and ours, and curl and openssl as clients of what they protect. Only the last
+//! scenario needs the kernel side.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output, Stdio},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
-use lab::certificates::certificates;
+use lab::{
+    agent::Agent, certificates::certificates, eventually, host::Host, monitoring::prometheus::Prometheus,
+};
 use tcpwarden::serve::{self, Limits, Options, Protection, View};
 use tokio::{runtime, sync::watch};
 
@@ -135,4 +139,42 @@ fn curl_and_openssl_are_let_in_or_not() {
         let told = handshake(version);
         assert!(told.contains("alert") && told.contains("Cipher is (NONE)"), "{version}: {told}");
     }
+}
+
+#[test]
+fn prometheus_scrapes_an_agent_that_is_protected() {
+    let host = Host::new("host");
+    let directory = certificates();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let web_config = directory.path().join("web.yml");
+    let protection = format!(
+        "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\nbasic_auth_users:\n  prometheus: {HASH}\n"
+    );
+    fs::write(&web_config, protection).expect("written");
+    let agent = Agent::start_protected(&host, &web_config, "prometheus:swordfish");
+    let scrape = |ca: &str, password: &str| {
+        format!(
+            "\n  scheme: https\n  tls_config: {{ ca_file: '{}' }}\n  basic_auth: {{ username: prometheus, password: {password} }}\n  \
+             static_configs: [{{ targets: ['127.0.0.1:9796'] }}]\n",
+            at(ca)
+        )
+    };
+    let config = format!(
+        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n- job_name: right{}- job_name: stranger{}- job_name: impostor{}",
+        scrape("ca.crt", "swordfish"),
+        scrape("other.crt", "swordfish"),
+        scrape("ca.crt", "guess"),
+    );
+    let prometheus = Prometheus::start(&host, &config);
+    eventually(Duration::from_secs(30), || {
+        let up = prometheus.query("up");
+        let up: BTreeMap<&str, f64> =
+            up.iter().map(|(labels, value)| (labels["job"].as_str(), *value)).collect();
+        let right = BTreeMap::from([("right", 1.0), ("stranger", 0.0), ("impostor", 0.0)]);
+        if up == right { Ok(()) } else { Err(format!("{up:?}")) }
+    });
+    let version = prometheus.query("tcpwarden_build_info");
+    assert_eq!(version.len(), 1, "{version:?}");
+    // Who would be told of an alert gets links that work.
+    assert!(agent.log().contains("serving https://127.0.0.1:9796/metrics"), "{}", agent.log());
 }

@@ -11,7 +11,7 @@ use std::{
 use prometheus_parse::{Scrape, Value};
 use tempfile::TempDir;
 
-use crate::{capture::Reuses, host::Host, http, journal::Journal, process::Process, program};
+use crate::{capture::Reuses, host::Host, http::Door, journal::Journal, process::Process, program};
 
 /// Where each agent serves, on its own host's loopback.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
@@ -51,6 +51,7 @@ impl Config {
 #[derive(Debug)]
 pub struct Agent<'a> {
     host: &'a Host,
+    door: Door,
     process: Process,
 }
 
@@ -68,21 +69,31 @@ impl<'a> Agent<'a> {
         let state = TempDir::new().expect("a temporary directory");
         let mut command = host.command("nsenter");
         command.arg(journal.join()).arg(program("tcpwarden"));
-        Self::run(host, command, args, state.path())
+        Self::run(host, command, args, state.path(), Door::Open)
+    }
+
+    /// As [`Agent::start`], with a web configuration that asks for TLS and `USER:PASSWORD`.
+    #[must_use]
+    pub fn start_protected(host: &'a Host, web_config: &Path, user: &str) -> Self {
+        let state = TempDir::new().expect("a temporary directory");
+        let flag = format!("--web.config.file={}", web_config.display());
+        let command = host.command(program("tcpwarden"));
+        Self::run(host, command, &[&flag], state.path(), Door::Locked(user.to_owned()))
     }
 
     /// As [`Agent::start`], with a directory for what it keeps over a restart.
     #[must_use]
     pub fn start_with(host: &'a Host, args: &[&str], state: &Path) -> Self {
-        Self::run(host, host.command(program("tcpwarden")), args, state)
+        Self::run(host, host.command(program("tcpwarden")), args, state, Door::Open)
     }
 
-    fn run(host: &'a Host, mut command: Command, args: &[&str], state: &Path) -> Self {
+    fn run(host: &'a Host, mut command: Command, args: &[&str], state: &Path, door: Door) -> Self {
         command.arg("run").args(args).env("STATE_DIRECTORY", state);
         let directory = TempDir::new().expect("a temporary directory");
         let name = format!("the agent on {}", host.name());
-        let mut agent = Self { host, process: Process::start(name, directory, command) };
-        agent.process.ready(|| http::get(host, ADDRESS.into(), "/readyz"));
+        let mut agent = Self { host, door, process: Process::start(name, directory, command) };
+        let Self { door, process, .. } = &mut agent;
+        process.ready(|| door.get(host, ADDRESS.into(), "/readyz"));
         agent
     }
 
@@ -148,7 +159,7 @@ impl<'a> Agent<'a> {
     /// Status and body of an HTTP request; `None` when nothing answers.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        http::get(self.host, ADDRESS.into(), path)
+        self.door.get(self.host, ADDRESS.into(), path)
     }
 
     /// Scrapes it.

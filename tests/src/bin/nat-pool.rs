@@ -33,9 +33,10 @@ const PORTS: f64 = (HIGH - LOW + 1) as f64;
 /// What one address can bear: a port is free again 60 s after its connection was closed.
 const POOL_RATE: f64 = PORTS / 60.0;
 
-/// Seconds and connections a second per address: every port is used once; the load falls; it steps up to twice the pool's rate.
+/// Seconds and connections a second per address: every port is used once, with three quarters of them taken at most; the load
+/// falls; it steps up to twice the pool's rate.
 const PHASES: [(&str, usize, f64); 3] =
-    [("warming up", 76, 200.0), ("calm", 64, 50.0), ("load steps up", 50, 2.0 * POOL_RATE)];
+    [("warming up", 85, 180.0), ("calm", 64, 50.0), ("load steps up", 50, 2.0 * POOL_RATE)];
 
 /// How long before the pools are full the warning must come.
 const AHEAD: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::Labels;
-use crate::{host::Host, http, process::Process};
+use crate::{host::Host, http::Door, process::Process};
 
 /// Debian's Alertmanager reads its templates below /usr/share, wherever the program is. So that it need not be installed, it
 /// gets a /usr/share of its own: the one it was unpacked with.
@@ -22,14 +22,6 @@ pub struct Alertmanager<'a> {
     address: SocketAddr,
     door: Door,
     _process: Process,
-}
-
-/// How it is asked.
-#[derive(Debug)]
-enum Door {
-    Open,
-    /// TLS and basic auth, with this `USER:PASSWORD`.
-    Locked(String),
 }
 
 /// An alert that has not ended.
@@ -98,30 +90,5 @@ impl<'a> Alertmanager<'a> {
         let (status, body) = answer.expect("Alertmanager answers");
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {body}"))
-    }
-}
-
-impl Door {
-    fn get(&self, host: &Host, address: SocketAddr, path: &str) -> Option<(u16, String)> {
-        let user = match self {
-            Self::Open => return http::get(host, address, path),
-            Self::Locked(user) => user,
-        };
-        // What the certificate is worth is for the agent to judge.
-        let mut curl = host.command("curl");
-        curl.args([
-            "--silent",
-            "--insecure",
-            "--max-time",
-            "10",
-            "--write-out",
-            "\n%{http_code}",
-            "--user",
-            user,
-        ]);
-        let output = curl.arg(format!("https://{address}{path}")).output().expect("curl is there");
-        let text = String::from_utf8(output.stdout).expect("its answer is text");
-        let (body, status) = text.rsplit_once('\n')?;
-        output.status.success().then_some((status.parse().ok()?, body.to_owned()))
     }
 }
