@@ -76,7 +76,8 @@ struct Account {
     shown: bool,
     /// Connections of late, decaying.
     recent: f64,
-    trouble: Trouble,
+    /// While it has some.
+    trouble: Option<Box<Trouble>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +141,7 @@ impl Accounts {
         match by_id.get_mut(&row.account) {
             Some(account) => {
                 account.recent += (delta.connections + delta.syn_retries) as f64;
-                account.trouble.add(now, &delta);
+                Trouble::add(&mut account.trouble, now, &delta);
                 let totals = if account.shown {
                     &mut *account.totals
                 } else {
@@ -196,7 +197,9 @@ impl Accounts {
     pub fn troubled(&mut self, now: Duration) -> HashMap<AccountId, Events> {
         let accounts = self.by_id.iter_mut();
         accounts
-            .filter_map(|(id, account)| Some((id.clone(), account.trouble.of_last_minute(now)?)))
+            .filter_map(|(id, account)| {
+                Some((id.clone(), Trouble::of_last_minute(&mut account.trouble, now)?))
+            })
             .collect()
     }
 
@@ -335,7 +338,7 @@ fn open_account(accounts: &mut HashMap<AccountId, Account>, places: usize, id: &
         rows: 0,
         shown,
         recent: 0.0,
-        trouble: Trouble::default(),
+        trouble: None,
     });
     account.rows += 1;
 }

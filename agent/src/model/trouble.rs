@@ -59,7 +59,7 @@ impl AddAssign for Events {
     }
 }
 
-/// The last minute of an account; most have no trouble, and keep nothing.
+/// The last minute of an account that has trouble. Most have none, and keep nothing.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     slots: VecDeque<(u64, Events)>,
@@ -67,33 +67,35 @@ pub(super) struct Trouble {
 
 impl Trouble {
     /// Books what is new, if it is trouble or adds to some.
-    pub fn add(&mut self, now: Duration, delta: &Counters) {
+    pub fn add(trouble: &mut Option<Box<Self>>, now: Duration, delta: &Counters) {
         let events = Events::of(delta);
-        if self.slots.is_empty() && !events.is_trouble() {
+        if trouble.is_none() && !events.is_trouble() {
             return;
         }
+        let slots = &mut trouble.get_or_insert_default().slots;
         let slot = slot(now);
-        match self.slots.back_mut() {
+        match slots.back_mut() {
             Some((last, sum)) if *last == slot => *sum += events,
-            _ => self.slots.push_back((slot, events)),
+            _ => slots.push_back((slot, events)),
         }
     }
 
     /// Forgets what is older than a minute; returns the rest, if it holds trouble.
-    pub fn of_last_minute(&mut self, now: Duration) -> Option<Events> {
+    pub fn of_last_minute(trouble: &mut Option<Box<Self>>, now: Duration) -> Option<Events> {
+        let slots = &mut trouble.as_mut()?.slots;
         let slot = slot(now);
-        while self.slots.front().is_some_and(|&(first, _)| first + SLOTS < slot) {
-            self.slots.pop_front();
+        while slots.front().is_some_and(|&(first, _)| first + SLOTS < slot) {
+            slots.pop_front();
         }
         let mut sum = Events::default();
-        for &(_, events) in &self.slots {
+        for &(_, events) in &*slots {
             sum += events;
         }
         if sum.is_trouble() {
             return Some(sum);
         }
         // Only what went well is left: it counts from the next trouble on.
-        self.slots = VecDeque::new();
+        *trouble = None;
         None
     }
 }
@@ -117,15 +119,15 @@ mod tests {
 
     #[test]
     fn trouble_is_summed_over_a_minute_and_forgotten() {
-        let mut trouble = Trouble::default();
-        trouble.add(s(100), &counters(50, 0));
-        assert_eq!(trouble.of_last_minute(s(100)), None, "nothing wrong, nothing kept");
-        trouble.add(s(101), &counters(1, 2));
-        trouble.add(s(130), &counters(3, 0));
-        let sum = trouble.of_last_minute(s(160)).expect("trouble within the minute");
+        let mut trouble = None;
+        Trouble::add(&mut trouble, s(100), &counters(50, 0));
+        assert!(trouble.is_none(), "nothing wrong, nothing kept");
+        Trouble::add(&mut trouble, s(101), &counters(1, 2));
+        Trouble::add(&mut trouble, s(130), &counters(3, 0));
+        let sum = Trouble::of_last_minute(&mut trouble, s(160)).expect("trouble within the minute");
         assert_eq!((sum.connections, sum.syn_retries), (4, 2));
-        assert_eq!(trouble.of_last_minute(s(166)), None);
-        trouble.add(s(167), &counters(9, 0));
-        assert_eq!(trouble.of_last_minute(s(167)), None, "what went well begins nothing");
+        assert_eq!(Trouble::of_last_minute(&mut trouble, s(166)), None);
+        Trouble::add(&mut trouble, s(167), &counters(9, 0));
+        assert!(trouble.is_none(), "what went well begins nothing");
     }
 }
