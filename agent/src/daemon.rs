@@ -6,6 +6,7 @@ mod figures;
 mod lock;
 mod poll;
 mod pools;
+mod service;
 mod state;
 
 use std::{
@@ -131,11 +132,15 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         let mut server = tokio::spawn(serve::serve(listener, options, snapshots, async {
             let _ = stopped.await;
         }));
+        service::ready();
         let outcome = loop {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
-                _ = hangup.recv() => reload(overrides, scheme, &settings, &commands),
+                _ = hangup.recv() => {
+                    service::reloading();
+                    reload(overrides, scheme, &settings, &commands);
+                }
                 result = &mut poll_finished => {
                     break Err(match result {
                         Ok(Err(error)) => error,
@@ -150,6 +155,7 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
                 }
             }
         };
+        service::stopping();
         let _ = stop.send(());
         let _ = tokio::time::timeout(GRACE, server).await;
         outcome

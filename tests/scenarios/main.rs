@@ -13,5 +13,6 @@ mod nat_pool;
 mod old_syns;
 mod preexisting;
 mod receivers;
+mod service;
 mod syn_watch;
 mod web_config;

@@ -72,6 +72,15 @@ impl<'a> Agent<'a> {
         Self::run(host, command, args, state.path(), Door::Open)
     }
 
+    /// As [`Agent::start`], with a service manager's socket to tell how it is.
+    #[must_use]
+    pub fn start_service(host: &'a Host, args: &[&str], notify_socket: &Path) -> Self {
+        let state = TempDir::new().expect("a temporary directory");
+        let mut command = host.command(program("tcpwarden"));
+        command.env("NOTIFY_SOCKET", notify_socket);
+        Self::run(host, command, args, state.path(), Door::Open)
+    }
+
     /// As [`Agent::start`], with a web configuration that asks for TLS and `USER:PASSWORD`.
     #[must_use]
     pub fn start_protected(host: &'a Host, web_config: &Path, user: &str) -> Self {

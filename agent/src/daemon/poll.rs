@@ -18,6 +18,7 @@ use super::{
     alerting::Alerting,
     figures::{self, Census as LastCensus},
     pools::{AddressPool, SourcePorts},
+    service,
 };
 use crate::{
     alert::{Facts, PoolFact},
@@ -115,8 +116,14 @@ impl Poll {
         let mut next = Instant::now() + PERIOD;
         loop {
             match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(Command::Reconfigure(settings)) => self.reconfigure(&settings),
-                Ok(Command::ReloadFailed) => self.config_reloaded = false,
+                Ok(Command::Reconfigure(settings)) => {
+                    self.reconfigure(&settings);
+                    service::ready();
+                }
+                Ok(Command::ReloadFailed) => {
+                    self.config_reloaded = false;
+                    service::ready();
+                }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {
                     self.poll()?;
@@ -159,6 +166,7 @@ impl Poll {
         self.sample();
         self.polls += 1;
         let view = View { snapshot, alerts: self.alerting.view() };
+        service::alive(status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
         Ok(())
     }
@@ -234,6 +242,17 @@ impl Poll {
             })?,
         })
     }
+}
+
+/// A line for whoever asks how the service is.
+fn status(view: &View) -> String {
+    let itself = &view.snapshot.itself;
+    format!(
+        "{} sockets, {} peers, {} alerts raised",
+        itself.census.sockets,
+        itself.peers,
+        view.alerts.raised.len()
+    )
 }
 
 fn groups(settings: &Settings) -> Groups {
