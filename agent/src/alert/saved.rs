@@ -27,12 +27,15 @@ pub struct SavedAlert {
 /// The numbers in a text change all the time; that is no reason to save an alert again.
 impl PartialEq for SavedAlert {
     fn eq(&self, other: &Self) -> bool {
-        let facts = |saved: &Self| {
-            let Self { alert, group, address, port, outbound, critical, since, announced, text: _ } =
-                saved.clone();
-            (alert, group, address, port, outbound, critical, since, announced)
-        };
-        facts(self) == facts(other)
+        let Self { alert, group, address, port, outbound, critical, since, announced, text: _ } = self;
+        *alert == other.alert
+            && *group == other.group
+            && *address == other.address
+            && *port == other.port
+            && *outbound == other.outbound
+            && *critical == other.critical
+            && *since == other.since
+            && *announced == other.announced
     }
 }
 
@@ -88,5 +91,44 @@ impl SavedAlert {
             reach: Reach::default(),
             announced: self.announced,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_text_may_differ() {
+        let alert = Alert {
+            name: AlertName::PortReuseRefused,
+            subject: Subject::Account(AccountId {
+                peer: Peer::Address([192, 0, 2, 1].into()),
+                port: 443,
+                direction: Direction::Outbound,
+            }),
+            severity: Severity::Critical,
+            since: 7,
+            text: "5 SYNs".to_owned(),
+            figure: Figure::NONE,
+            exhausted_at: None,
+            reach: Reach::default(),
+            announced: true,
+        };
+        let saved = SavedAlert::of(&alert);
+        assert_eq!(saved.alert(), Some(alert.clone()), "nothing of it is lost");
+        assert_eq!(saved, SavedAlert::of(&Alert { text: "6 SYNs".to_owned(), ..alert.clone() }));
+        let group =
+            AccountId { peer: Peer::Group(Arc::from("nat")), port: 443, direction: Direction::Outbound };
+        for other in [
+            Alert { name: AlertName::PoolDiffers, ..alert.clone() },
+            Alert { subject: Subject::Account(group), ..alert.clone() },
+            Alert { subject: Subject::Port(443), ..alert.clone() },
+            Alert { severity: Severity::Warning, ..alert.clone() },
+            Alert { since: 8, ..alert.clone() },
+            Alert { announced: false, ..alert.clone() },
+        ] {
+            assert_ne!(saved, SavedAlert::of(&other), "{other:?}");
+        }
     }
 }
