@@ -10,6 +10,7 @@ use aya::{
 };
 use probe_ebpf::tally::Tally;
 
+use super::prototypes::Prototypes;
 use crate::config::HookMode;
 
 /// A place in the kernel that tells us something.
@@ -34,11 +35,17 @@ pub struct Way {
     pub category: &'static str,
     /// The tracepoint or function, and the stem of the program's name.
     pub target: &'static str,
+    /// The argument types that the program knows how to read, where it gets typed ones: those of the kernels from 5.10 to 7.2.
+    pub known: &'static [&'static str],
 }
 
 impl Way {
-    const fn new(mode: Mode, category: &'static str, target: &'static str) -> Self {
-        Self { mode, category, target }
+    const fn btf(category: &'static str, target: &'static str, known: &'static [&'static str]) -> Self {
+        Self { mode: Mode::Btf, category, target, known }
+    }
+
+    const fn classic(category: &'static str, target: &'static str) -> Self {
+        Self { mode: Mode::Tracepoint, category, target, known: &[] }
     }
 
     /// Name of the program that serves it.
@@ -61,8 +68,8 @@ pub const HOOKS: [Hook; 7] = [
         runs: Tally::RunsState,
         tells: "connections, closes, lifetimes, reuse",
         ways: &[
-            Way::new(Mode::Btf, "sock", "inet_sock_set_state"),
-            Way::new(Mode::Tracepoint, "sock", "inet_sock_set_state"),
+            Way::btf("sock", "inet_sock_set_state", &["struct sock *, int, int"]),
+            Way::classic("sock", "inet_sock_set_state"),
         ],
     },
     Hook {
@@ -70,8 +77,12 @@ pub const HOOKS: [Hook; 7] = [
         runs: Tally::RunsRetransmit,
         tells: "outbound SYN retries, retransmits",
         ways: &[
-            Way::new(Mode::Btf, "tcp", "tcp_retransmit_skb"),
-            Way::new(Mode::Tracepoint, "tcp", "tcp_retransmit_skb"),
+            Way::btf(
+                "tcp",
+                "tcp_retransmit_skb",
+                &["struct sock *, struct sk_buff *", "struct sock *, struct sk_buff *, int"],
+            ),
+            Way::classic("tcp", "tcp_retransmit_skb"),
         ],
     },
     Hook {
@@ -79,8 +90,8 @@ pub const HOOKS: [Hook; 7] = [
         runs: Tally::RunsSynack,
         tells: "inbound SYN retries, SYN-ACK retries",
         ways: &[
-            Way::new(Mode::Btf, "tcp", "tcp_retransmit_synack"),
-            Way::new(Mode::Tracepoint, "tcp", "tcp_retransmit_synack"),
+            Way::btf("tcp", "tcp_retransmit_synack", &["struct sock *, struct request_sock *"]),
+            Way::classic("tcp", "tcp_retransmit_synack"),
         ],
     },
     Hook {
@@ -88,8 +99,8 @@ pub const HOOKS: [Hook; 7] = [
         runs: Tally::RunsReceiveReset,
         tells: "resets by the peer",
         ways: &[
-            Way::new(Mode::Btf, "tcp", "tcp_receive_reset"),
-            Way::new(Mode::Tracepoint, "tcp", "tcp_receive_reset"),
+            Way::btf("tcp", "tcp_receive_reset", &["struct sock *"]),
+            Way::classic("tcp", "tcp_receive_reset"),
         ],
     },
     Hook {
@@ -97,8 +108,12 @@ pub const HOOKS: [Hook; 7] = [
         runs: Tally::RunsSendReset,
         tells: "resets by us",
         ways: &[
-            Way::new(Mode::Btf, "tcp", "tcp_send_reset"),
-            Way::new(Mode::Tracepoint, "tcp", "tcp_send_reset"),
+            Way::btf(
+                "tcp",
+                "tcp_send_reset",
+                &["struct sock *, struct sk_buff *", "struct sock *, struct sk_buff *, enum sk_rst_reason"],
+            ),
+            Way::classic("tcp", "tcp_send_reset"),
         ],
     },
     Hook {
@@ -106,15 +121,20 @@ pub const HOOKS: [Hook; 7] = [
         runs: Tally::RunsTimeWait,
         tells: "SYNs that meet TIME_WAIT, inbound SYN retries into it",
         ways: &[
-            Way::new(Mode::Btf, "skb", "kfree_skb"),
-            Way::new(Mode::Fexit, "net", "tcp_timewait_state_process"),
+            Way::btf("skb", "kfree_skb", &["struct sk_buff *, void *, enum skb_drop_reason, struct sock *"]),
+            Way {
+                mode: Mode::Fexit,
+                category: "net",
+                target: "tcp_timewait_state_process",
+                known: &["struct inet_timewait_sock *, struct sk_buff *, struct tcphdr *"],
+            },
         ],
     },
     Hook {
         name: "syn_watch",
         runs: Tally::RunsSynWatch,
         tells: "every SYN received, and every one repeated",
-        ways: &[Way::new(Mode::Cgroup, "cgroup_skb", "syn_watch")],
+        ways: &[Way { mode: Mode::Cgroup, category: "cgroup_skb", target: "syn_watch", known: &[] }],
     },
 ];
 
@@ -196,7 +216,6 @@ impl HookReport {
 pub(super) struct Obstacles {
     pub btf: Option<String>,
     pub tracepoint: Option<String>,
-    pub fexit: Option<String>,
 }
 
 /// What is asked for, and what the ways need.
@@ -206,6 +225,7 @@ pub(super) struct Request<'a> {
     pub syn_watch: bool,
     pub btf: Option<&'a Btf>,
     pub cgroup: Option<&'a Path>,
+    pub prototypes: &'a Prototypes,
     pub obstacles: &'a Obstacles,
 }
 
@@ -216,8 +236,9 @@ pub(super) fn attach(ebpf: &mut Ebpf, hook: Hook, request: Request<'_>) -> HookR
     let mut report = HookReport { hook, way: None, refused: Vec::new(), off };
     for &way in hook.ways.iter().filter(is_wanted) {
         let obstacle = match way.mode {
-            Mode::Btf => request.obstacles.btf.clone(),
-            Mode::Fexit => request.obstacles.btf.clone().or_else(|| request.obstacles.fexit.clone()),
+            Mode::Btf | Mode::Fexit => {
+                request.obstacles.btf.clone().or_else(|| request.prototypes.obstacle(&way))
+            }
             Mode::Tracepoint => request.obstacles.tracepoint.clone(),
             Mode::Cgroup if request.cgroup.is_none() => {
                 Some("the unified cgroup hierarchy (cgroup2) is not mounted".to_owned())

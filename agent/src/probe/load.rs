@@ -32,6 +32,7 @@ use super::{
     format::Records,
     hooks::{self, HOOKS, HookReport, Mode, Obstacles, Request},
     offsets::Offsets,
+    prototypes::Prototypes,
     stats::{self, ProgramStats},
     table::Table,
 };
@@ -83,6 +84,7 @@ impl From<anyhow::Error> for ProbeError {
 pub struct Probe {
     ebpf: Ebpf,
     btf: Option<Btf>,
+    prototypes: Prototypes,
     obstacles: Obstacles,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     accounts: Table<PeerKey, Account>,
@@ -130,10 +132,6 @@ impl Probe {
                 .insert(&PeerKey::overflow(direction), &Account::zeroed())
                 .context("cannot create the overflow accounts")?;
         }
-        // From 6.10 on it has more arguments, the returned value lies elsewhere, and `kfree_skb` tells as much from 6.11 on.
-        let arguments = offsets.time_wait_arguments;
-        let no_fexit = (arguments != 3)
-            .then(|| format!("tcp_timewait_state_process() has {arguments} arguments here, not 3"));
         let evidence = take(&mut ebpf, "EVIDENCE")?;
         Ok(Self {
             accounts,
@@ -143,7 +141,8 @@ impl Probe {
             evidence: RingBuf::try_from(evidence).context("cannot map the ring of evidence")?,
             syn_watch,
             cgroup: capability.cgroup.clone(),
-            obstacles: Obstacles { btf: no_btf, tracepoint: no_tracepoint, fexit: no_fexit },
+            prototypes: offsets.prototypes,
+            obstacles: Obstacles { btf: no_btf, tracepoint: no_tracepoint },
             hooks: Vec::new(),
             ebpf,
             btf,
@@ -153,7 +152,8 @@ impl Probe {
 
     fn create(constants: Constants<'_>, limits: &Limits, btf: Option<&Btf>) -> Result<Ebpf, EbpfError> {
         let Constants { offsets, records, netns, rfc1337, syn_watch } = constants;
-        let has_error = u32::from(offsets.retransmit_has_error);
+        let has_error = u32::from(offsets.prototypes.count("tcp_retransmit_skb") > 2);
+        let time_wait_arguments = offsets.prototypes.count("tcp_timewait_state_process");
         let (rfc1337, watch) = (u32::from(rfc1337), u32::from(syn_watch));
         let closed_sets = limits.closed_tuples.div_ceil(WAYS);
         let syn_sets = if syn_watch { limits.syns.div_ceil(WAYS) } else { 1 };
@@ -170,7 +170,7 @@ impl Probe {
             .override_global("SYN_SETS", &syn_sets, true)
             .override_global("SYN_WATCH", &watch, true)
             .override_global("RFC1337", &rfc1337, true)
-            .override_global("TIME_WAIT_ARGUMENTS", &offsets.time_wait_arguments, true)
+            .override_global("TIME_WAIT_ARGUMENTS", &time_wait_arguments, true)
             .override_global("DROP_NOT_SPECIFIED", &offsets.drop_not_specified, true)
             .override_global("DROP_TW_PAWS", &offsets.drop_tw_paws, true)
             .override_global("RETRANSMIT_HAS_ERROR", &has_error, true)
@@ -192,12 +192,13 @@ impl Probe {
 
     /// Attaches every hook in the best way `wanted` allows; fails only when the indispensable one fails.
     pub fn attach(&mut self, wanted: HookMode) -> Result<(), ProbeError> {
-        let Self { ebpf, btf, obstacles, syn_watch, cgroup, .. } = self;
+        let Self { ebpf, btf, prototypes, obstacles, syn_watch, cgroup, .. } = self;
         let request = Request {
             wanted,
             syn_watch: *syn_watch,
             btf: btf.as_ref(),
             cgroup: cgroup.as_deref(),
+            prototypes,
             obstacles,
         };
         self.hooks = HOOKS.iter().map(|&hook| hooks::attach(ebpf, hook, request)).collect();

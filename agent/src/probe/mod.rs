@@ -8,6 +8,7 @@ mod format;
 mod hooks;
 mod load;
 mod offsets;
+mod prototypes;
 mod refusals;
 mod source_ports;
 mod stats;

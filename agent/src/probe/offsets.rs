@@ -4,17 +4,15 @@ use anyhow::{Context as _, anyhow};
 use btf_rs::{Backend, Btf, Struct, Type};
 use probe_ebpf::fields::{ABSENT, FIELDS};
 
-use super::capability::KERNEL_BTF;
+use super::{capability::KERNEL_BTF, hooks::HOOKS, prototypes::Prototypes};
 
 /// What the programs need to know of this kernel's types.
 #[derive(Clone, Debug)]
 pub struct Offsets {
     /// One offset in bytes per entry of [`FIELDS`], in its order; [`ABSENT`] where the kernel has no such field.
     pub fields: Vec<u32>,
-    /// Whether `tcp_retransmit_skb` passes `err`.
-    pub retransmit_has_error: bool,
-    /// Number of arguments of `tcp_timewait_state_process()`; 0 where the kernel's types do not name it.
-    pub time_wait_arguments: u32,
+    /// What the hooks pass.
+    pub prototypes: Prototypes,
     /// `SKB_DROP_REASON_NOT_SPECIFIED`; [`ABSENT`] before 5.17.
     pub drop_not_specified: u32,
     /// `SKB_DROP_REASON_TCP_RFC7323_TW_PAWS`; [`ABSENT`] where a timestamp that is too old has no reason of its own.
@@ -26,8 +24,7 @@ impl Offsets {
     pub fn unknown() -> Self {
         Self {
             fields: vec![ABSENT; FIELDS.len()],
-            retransmit_has_error: false,
-            time_wait_arguments: 0,
+            prototypes: Prototypes::default(),
             drop_not_specified: ABSENT,
             drop_tw_paws: ABSENT,
         }
@@ -49,8 +46,7 @@ impl Offsets {
             .collect::<anyhow::Result<_>>()?;
         Ok(Self {
             fields,
-            retransmit_has_error: tracepoint_arguments(&btf, "tcp_retransmit_skb")? > 2,
-            time_wait_arguments: function_arguments(&btf, "tcp_timewait_state_process"),
+            prototypes: Prototypes::read(&btf, HOOKS.iter().flat_map(|hook| hook.ways)),
             drop_not_specified: drop_reason(&btf, "SKB_DROP_REASON_NOT_SPECIFIED"),
             drop_tw_paws: drop_reason(&btf, "SKB_DROP_REASON_TCP_RFC7323_TW_PAWS"),
         })
@@ -101,36 +97,6 @@ fn find_member(btf: &Btf, within: &Struct, name: &str) -> anyhow::Result<Option<
         }
     }
     Ok(None)
-}
-
-/// Number of arguments a tracepoint passes: its `btf_trace_…` typedef is a pointer to a function that takes one more,
-/// the tracepoint's private data, first.
-fn tracepoint_arguments(btf: &Btf, name: &str) -> anyhow::Result<usize> {
-    let typedef = format!("btf_trace_{name}");
-    let found = btf.resolve_types_by_name(&typedef)?;
-    let start = found.first().ok_or_else(|| anyhow!("no {typedef}"))?;
-    let mut current = start.clone();
-    for _ in 0..4 {
-        if let Type::FuncProto(prototype) = &current {
-            return Ok(prototype.parameters.len().saturating_sub(1));
-        }
-        let next = current.as_btf_type().ok_or_else(|| anyhow!("{typedef} is no function"))?;
-        current = btf.resolve_chained_type(next)?;
-    }
-    Err(anyhow!("{typedef} is no function"))
-}
-
-/// Number of arguments of a function, 0 if there is none of that name.
-fn function_arguments(btf: &Btf, name: &str) -> u32 {
-    let found = btf.resolve_types_by_name(name).unwrap_or_default();
-    let prototype = found.iter().find_map(|found| match found {
-        Type::Func(function) => btf.resolve_chained_type(function).ok(),
-        _ => None,
-    });
-    match prototype {
-        Some(Type::FuncProto(prototype)) => u32::try_from(prototype.parameters.len()).unwrap_or_default(),
-        _ => 0,
-    }
 }
 
 /// A value of `enum skb_drop_reason`, whose numbers differ from kernel to kernel; [`ABSENT`] if there is none of that name.
