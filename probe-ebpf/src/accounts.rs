@@ -1,6 +1,6 @@
 //! Finding the account an event belongs to, and booking into it.
 
-use aya_ebpf::{EbpfContext, bindings::BPF_NOEXIST};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use probe_ebpf::{
     account::{
         Account, BOUNDS, COUNTER_WORDS, Counters, Histogram, INBOUND, OUTBOUND, PeerKey, REFUSAL_ANSWERS,
@@ -12,7 +12,7 @@ use probe_ebpf::{
     tally::Tally,
 };
 
-use crate::maps::{CONNECTIONS, HALF_OPEN, PEERS, PORTS, SOURCE_PORTS, add, lost};
+use crate::maps::{CONNECTIONS, HALF_OPEN, PEERS, PORTS, SOURCE_PORTS, add, tally};
 
 /// A fresh account. In `.rodata`, because it is larger than a program's stack.
 static EMPTY: Account = {
@@ -82,29 +82,29 @@ pub fn touch_port(local_port: u16, now: u64) {
 
 /// The account of a peer that exists beyond doubt: it completed a handshake, or we called it.
 #[inline(always)]
-pub fn account<C: EbpfContext>(ctx: &C, key: &PeerKey) -> Option<*mut Account> {
+pub fn account(key: &PeerKey) -> Option<*mut Account> {
     if let Some(found) = PEERS.get_ptr_mut(key) {
         return Some(found);
     }
     // Another CPU may insert first; then this insert fails and the second look finds the other's.
     let _ = PEERS.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
-    PEERS.get_ptr_mut(key).or_else(|| overflow(ctx, key.direction, Tally::LostPeers))
+    PEERS.get_ptr_mut(key).or_else(|| overflow(key.direction, Tally::LostPeers))
 }
 
 /// The account of a peer of which only SYNs were seen, whose address may be forged.
 #[inline(always)]
-pub fn half_open_account<C: EbpfContext>(ctx: &C, key: &PeerKey) -> Option<*mut Account> {
+pub fn half_open_account(key: &PeerKey) -> Option<*mut Account> {
     if let Some(found) = PEERS.get_ptr_mut(key).or_else(|| HALF_OPEN.get_ptr_mut(key)) {
         return Some(found);
     }
     let _ = HALF_OPEN.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
-    HALF_OPEN.get_ptr_mut(key).or_else(|| overflow(ctx, key.direction, Tally::LostHalfOpen))
+    HALF_OPEN.get_ptr_mut(key).or_else(|| overflow(key.direction, Tally::LostHalfOpen))
 }
 
 /// The overflow account, which the agent made before it attached anything.
 #[inline(always)]
-fn overflow<C: EbpfContext>(ctx: &C, direction: u8, kind: Tally) -> Option<*mut Account> {
-    lost(ctx, kind);
+fn overflow(direction: u8, kind: Tally) -> Option<*mut Account> {
+    tally(kind);
     PEERS.get_ptr_mut(&PeerKey::overflow(direction))
 }
 

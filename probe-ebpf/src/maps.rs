@@ -2,11 +2,9 @@
 //! kernel frees them.
 
 use aya_ebpf::{
-    EbpfContext,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use aya_log_ebpf::warn;
 use probe_ebpf::{
     account::{Account, PeerKey},
     connection::{Connection, FourTuple},
@@ -78,39 +76,10 @@ pub fn add(cell: *mut u64, amount: u64) {
     }
 }
 
-/// Counts one of `kind` on this CPU and returns how many there were before.
+/// Counts one of `kind` on this CPU.
 #[inline(always)]
-pub fn tally(kind: Tally) -> u64 {
-    let Some(cell) = TALLIES.get_ptr_mut(kind as u32) else { return 1 };
+pub fn tally(kind: Tally) {
+    let Some(cell) = TALLIES.get_ptr_mut(kind as u32) else { return };
     // SAFETY: the pointer is into this CPU's slot of a per-CPU array, which no other CPU writes.
-    unsafe {
-        let before = *cell;
-        *cell = before + 1;
-        before
-    }
-}
-
-/// Counts a loss, and says so in the agent's log the first time it happens on this CPU.
-#[inline(never)]
-pub fn lost<C: EbpfContext>(ctx: &C, kind: Tally) {
-    if tally(kind) == 0 {
-        match kind {
-            Tally::LostPeers => {
-                warn!(ctx, "the map of peers is full: new peers count in the overflow account")
-            }
-            Tally::LostHalfOpen => {
-                warn!(ctx, "the map of half-open peers is full: new ones count in the overflow account")
-            }
-            Tally::LostRefusals => {
-                warn!(ctx, "the map of refused SYNs is full: some are counted, but their story is not told")
-            }
-            Tally::LostEvidence => {
-                warn!(
-                    ctx,
-                    "the ring of evidence is full: some refused SYNs are counted, but their story is not told"
-                )
-            }
-            _ => warn!(ctx, "the map of connections is full: lifetimes of new connections are not measured"),
-        }
-    }
+    unsafe { *cell += 1 };
 }

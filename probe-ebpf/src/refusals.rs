@@ -4,7 +4,7 @@
 //! and it repeats its SYN until it gives up. Whether it connected is known here; that it gave up is for the agent to
 //! notice, since nothing happens then.
 
-use aya_ebpf::{EbpfContext, bindings::BPF_ANY};
+use aya_ebpf::bindings::BPF_ANY;
 use probe_ebpf::{
     account::{Account, INBOUND, REFUSAL_ANSWERS, RefusalAnswer},
     connection::FourTuple,
@@ -15,7 +15,7 @@ use probe_ebpf::{
 use crate::{
     accounts::{account, direction_of_port, key, mark_source_port},
     constants::SYN_WATCH,
-    maps::{EVIDENCE, REFUSALS, add, lost},
+    maps::{EVIDENCE, REFUSALS, add, tally},
     programs::syn_watch::count as count_syn,
     tuples::CLOSED_TUPLES,
 };
@@ -32,12 +32,12 @@ pub struct RefusedSyn {
 
 /// Books a refused SYN and goes on with its story.
 #[inline(always)]
-pub fn refused<C: EbpfContext>(ctx: &C, tuple: &FourTuple, syn: &RefusedSyn, now: u64) -> Option<()> {
+pub fn refused(tuple: &FourTuple, syn: &RefusedSyn, now: u64) -> Option<()> {
     if direction_of_port(tuple.local_port, now) != INBOUND {
         return None;
     }
     let key = key(tuple, INBOUND);
-    let account = account(ctx, &key)?;
+    let account = account(&key)?;
     let isn = syn.isn;
     let story = REFUSALS.get_ptr_mut(tuple);
     let mut answer = syn.answer;
@@ -52,7 +52,7 @@ pub fn refused<C: EbpfContext>(ctx: &C, tuple: &FourTuple, syn: &RefusedSyn, now
     unsafe { add(&raw mut (*account).counters.time_wait_refused[answer as usize], 1) };
     mark_source_port(&key, tuple.remote_port);
     if SYN_WATCH.load() != 0 {
-        count_syn(ctx, tuple, isn, now);
+        count_syn(account, tuple, isn, now);
     }
     CLOSED_TUPLES.mini_socket_refused(tuple, now);
 
@@ -72,7 +72,7 @@ pub fn refused<C: EbpfContext>(ctx: &C, tuple: &FourTuple, syn: &RefusedSyn, now
             acked_at: syn.acked_at,
         };
         if REFUSALS.insert(tuple, first, u64::from(BPF_ANY)).is_err() {
-            lost(ctx, Tally::LostRefusals);
+            tally(Tally::LostRefusals);
         }
         return Some(());
     };
@@ -109,13 +109,7 @@ pub fn reset(tuple: &FourTuple) {
 /// `next_expected`, the sequence number after its SYN's, follows that of the refused one. Else the client gave that up, and
 /// another attempt was not refused at all.
 #[inline(always)]
-pub fn connected<C: EbpfContext>(
-    ctx: &C,
-    tuple: &FourTuple,
-    next_expected: Option<u32>,
-    account: *mut Account,
-    now: u64,
-) {
+pub fn connected(tuple: &FourTuple, next_expected: Option<u32>, account: *mut Account, now: u64) {
     let Some(story) = REFUSALS.get_ptr_mut(tuple) else { return };
     // SAFETY: `story` and `account` point into live map values; the counters are changed by atomic adds. The SYNs of one
     // 4-tuple come one after the other.
@@ -133,7 +127,7 @@ pub fn connected<C: EbpfContext>(
                 entry.write(EndedRefusal { tuple: *tuple, refusal: *story });
                 entry.submit(0);
             }
-            None => lost(ctx, Tally::LostEvidence),
+            None => tally(Tally::LostEvidence),
         }
     }
     let _ = REFUSALS.remove(tuple);

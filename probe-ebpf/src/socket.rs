@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext, Global,
+    Global,
     helpers::{
         bpf_probe_read_kernel,
         generated::{bpf_jiffies64, bpf_skc_to_tcp_sock},
@@ -322,14 +322,5 @@ impl Socket for RecordedSocket {
     #[inline(always)]
     fn unacknowledged(&self) -> Option<u32> {
         probed(self.address, &SND_UNA)
-    }
-}
-
-/// The context of an iterator program, for those who need one to log.
-pub struct IterContext(pub *mut c_void);
-
-impl EbpfContext for IterContext {
-    fn as_ptr(&self) -> *mut c_void {
-        self.0
     }
 }

@@ -1,6 +1,8 @@
 //! Remembering 4-tuples and recognising them again. Two CPUs may write one set at the same time; the worst that comes of it is
 //! one tuple forgotten.
 
+use core::hint::black_box;
+
 use aya_ebpf::{Global, maps::Array};
 use probe_ebpf::{
     connection::FourTuple,
@@ -45,43 +47,41 @@ impl Memory {
     #[inline(always)]
     fn slot(&self, tuple: &FourTuple) -> Option<*mut TupleSlot> {
         let (set, tag) = self.set(tuple)?;
+        let mut place = 0;
+        let mut found = 0;
         for way in 0..WAYS as usize {
             // SAFETY: `set` points into a live array map.
-            unsafe {
-                let slot = &raw mut (*set).slots[way];
-                if (*slot).tag == tag {
-                    return Some(slot);
-                }
-            }
+            let hit = all_ones_if_equal(unsafe { (*set).slots[way].tag }, tag);
+            place = (place & !hit) | (way as u64 & hit);
+            found |= hit;
         }
-        None
+        if found == 0 {
+            return None;
+        }
+        // SAFETY: as above; the mask keeps `place` below `WAYS`.
+        Some(unsafe { &raw mut (*set).slots[below_ways(place)] })
     }
 
     /// Remembers a 4-tuple, or gives it a new stamp. Returns the old one, 0 if there was none.
     #[inline(always)]
     pub fn remember(&self, tuple: &FourTuple, now: u64, flags: u64, next_sent: u32) -> u64 {
         let Some((set, tag)) = self.set(tuple) else { return 0 };
-        // SAFETY: `set` points into a live array map; `place` stays below `WAYS`.
+        // SAFETY: `set` points into a live array map; the mask keeps the place below `WAYS`.
         unsafe {
-            let mut place = 0;
-            let mut oldest = u64::MAX;
+            // The oldest stamp, with its place instead of its flags.
+            let mut oldest = u64::MAX >> 1;
             let mut known = 0;
             for way in 0..WAYS as usize {
                 let slot = (*set).slots[way];
-                // The tuple's own slot is older than any.
-                let age_key = if slot.tag == tag {
-                    known = slot.stamp;
-                    0
-                } else {
-                    slot.stamp
-                };
-                if age_key < oldest {
-                    oldest = age_key;
-                    place = way;
-                }
+                let hit = all_ones_if_equal(slot.tag, tag);
+                known |= slot.stamp & hit;
+                // The tuple's own slot is older than any, an empty one than the others.
+                let age = (slot.stamp & !STAMP_FLAGS) | u64::from(WAYS);
+                oldest = earlier(oldest, (age & !hit) | way as u64);
             }
-            let slot = &raw mut (*set).slots[place & (WAYS as usize - 1)];
-            if oldest != 0 && now.wrapping_sub(oldest) < WORTH_REMEMBERING_NS {
+            let slot = &raw mut (*set).slots[below_ways(oldest)];
+            let in_use = (*slot).tag != 0 && (*slot).tag != tag;
+            if in_use && now.wrapping_sub((*slot).stamp) < WORTH_REMEMBERING_NS {
                 tally(self.forgot);
             }
             (*slot).stamp = (now & !STAMP_FLAGS) | flags;
@@ -132,4 +132,33 @@ impl Memory {
             }
         }
     }
+}
+
+// The verifier follows every path, and eight slots with a branch each have thousands: these have none. The compiler would make
+// branches of them again if it knew the mask to be all ones or nothing.
+
+/// All bits set if both are equal, else none.
+#[inline(always)]
+fn all_ones_if_equal(a: u32, b: u32) -> u64 {
+    // Only 0 - 1 has the sign bit.
+    black_box(sign_mask(u64::from(a ^ b).wrapping_sub(1)))
+}
+
+/// The lesser of two times, which are far below 2^63.
+#[inline(always)]
+fn earlier(a: u64, b: u64) -> u64 {
+    let difference = a.wrapping_sub(b);
+    b.wrapping_add(difference & black_box(sign_mask(difference)))
+}
+
+/// The place in the low bits of `number`. The compiler may know the bits above to be none, the verifier does not.
+#[inline(always)]
+fn below_ways(number: u64) -> usize {
+    black_box(number) as usize & (WAYS as usize - 1)
+}
+
+/// All bits set if the number has the sign bit, else none.
+#[inline(always)]
+fn sign_mask(number: u64) -> u64 {
+    (number.cast_signed() >> 63).cast_unsigned()
 }

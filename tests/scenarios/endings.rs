@@ -313,7 +313,11 @@ fn black_holes(pair: &Pair, family: Family) {
     pair.client.sh(&format!("ip neigh add {nobody} lladdr 02:00:00:00:00:99 dev eth0 nud permanent"));
     let given_up = Traffic::connect(&pair.client, nobody, GIVEN_UP_PORT, 1, "close");
     let mut client = Traffic::connect(&pair.client, nobody, BLACK_HOLE_PORT, 2, "close");
-    pause(1_500);
+    eventually(Duration::from_secs(20), || {
+        let syns = pair.client.sh(&format!("ss -Htno state syn-sent dst {nobody} dport = :{GIVEN_UP_PORT}"));
+        // `timer:(on,1.2sec,1)`: how long until the next SYN, and how many have been repeated.
+        if syns.contains("timer:(on,") && !syns.contains(",0)") { Ok(()) } else { Err(syns) }
+    });
     drop(given_up); // Killed while it connects.
     assert_eq!(client.connected().len(), 2);
 }

@@ -61,7 +61,7 @@ fn more_peers_connections_and_tuples_than_there_is_room_for() {
     });
     let log = agent.log();
     for map in ["peers", "connections"] {
-        assert!(log.contains(&format!("the map of {map} is full")), "the kernel side says so: {log}");
+        assert!(log.contains(&format!("no room is left for {map}")), "{log}");
     }
     drop((held, holding));
 }

@@ -13,6 +13,8 @@ mod nat_pool;
 mod old_syns;
 mod preexisting;
 mod receivers;
+mod rights;
 mod service;
 mod syn_watch;
+mod verifier;
 mod web_config;

@@ -70,7 +70,8 @@ impl Capture {
         let mut reader = PcapReader::new(file).expect("a pcap file");
         let mut wire = Wire::default();
         while let Some(packet) = reader.next_packet() {
-            wire.add(&packet.expect("a whole packet").data);
+            let packet = packet.expect("a whole packet");
+            wire.add(packet.timestamp, &packet.data);
         }
         wire
     }
@@ -106,6 +107,8 @@ type Flow = (SocketAddr, SocketAddr);
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "the flags of a TCP header")]
 struct Segment {
+    /// When it passed, since the epoch.
+    at: Duration,
     by_client: bool,
     syn: bool,
     ack: bool,
@@ -116,8 +119,11 @@ struct Segment {
 }
 
 /// A connection that takes the place of a TIME_WAIT begins so far above where that left off (net/ipv4/tcp_minisocks.c
-/// tcp_timewait_state_process()); one that meets none begins anywhere.
+/// tcp_timewait_state_process()); one that meets none begins anywhere. Before 6.10 every one does.
 const ISN_STEP: u32 = 65_537;
+
+/// The life of a TIME_WAIT, by which one is known to be met where the sequence number does not tell.
+const TIME_WAIT: Duration = Duration::from_mins(1);
 
 /// What the packets of one service say, summed over its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,7 +151,7 @@ pub struct Service {
 }
 
 impl Wire {
-    fn add(&mut self, packet: &[u8]) {
+    fn add(&mut self, at: Duration, packet: &[u8]) {
         let sliced = SlicedPacket::from_ethernet(packet).expect("an Ethernet frame");
         let (source, destination, ip_payload): (IpAddr, IpAddr, usize) = match &sliced.net {
             Some(NetSlice::Ipv4(v4)) => {
@@ -175,6 +181,7 @@ impl Wire {
         };
         let key = if by_client { (source, destination) } else { (destination, source) };
         let segment = Segment {
+            at,
             by_client,
             syn: tcp.syn(),
             ack: tcp.ack(),
@@ -285,6 +292,8 @@ struct Tuple {
     server_closed: bool,
     /// The sequence number that a TIME_WAIT at the server expects.
     time_wait: Option<u32>,
+    /// When it began.
+    time_wait_since: Duration,
     /// The sequence number after the server's last.
     server_end: u32,
     /// A SYN that met it and has no answer yet.
@@ -325,13 +334,19 @@ impl Tuple {
             }
         } else if segment.fin && self.server_closed {
             self.time_wait = Some(segment.seq.wrapping_add(segment.payload + 1));
+            self.time_wait_since = segment.at;
             self.server_closed = false;
         }
     }
 
     fn see_server(&mut self, segment: Segment, sum: &mut Reuses) {
         if segment.syn {
-            if std::mem::take(&mut self.waiting) && segment.seq == self.server_end.wrapping_add(ISN_STEP) {
+            let took_its_place = if crate::kernel() >= (6, 10) {
+                segment.seq == self.server_end.wrapping_add(ISN_STEP)
+            } else {
+                segment.at.saturating_sub(self.time_wait_since) < TIME_WAIT
+            };
+            if std::mem::take(&mut self.waiting) && took_its_place {
                 sum.accepted += 1;
             }
             self.time_wait = None;

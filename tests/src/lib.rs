@@ -56,6 +56,15 @@ pub fn within<E>(patience: Duration, mut check: impl FnMut() -> Result<(), E>) -
     }
 }
 
+/// Major and minor version of the running kernel.
+#[must_use]
+pub fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let mut numbers = name.release().to_str().expect("a release is text").split(['.', '-']);
+    let mut next = || numbers.next().and_then(|number| number.parse().ok()).expect("a release has numbers");
+    (next(), next())
+}
+
 /// A program of this workspace, built beside the running test.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {

@@ -8,6 +8,7 @@ mod run;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
@@ -32,6 +33,8 @@ enum Cli {
         /// Which incident
         incident: lab::Incident,
     },
+    /// Play the scenarios on other kernels, in virtual machines, and put the table of what each supports into the README
+    Vm(vm::Options),
     /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
@@ -67,6 +70,7 @@ impl Cli {
                 run::run(&args)
             }
             Self::Lab { incident } => lab::play(incident),
+            Self::Vm(options) => vm::play(&options),
             Self::Test(options) => test::test(&options),
         }
     }

@@ -109,16 +109,31 @@ fn links_llvm(linker: &Path, llvm: u32) -> bool {
 
 /// What the lab needs beside the build.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
-    let mut packages: Vec<&str> = TEST_TOOLS
-        .iter()
-        .filter(|(program, _)| find(program).is_none())
-        .map(|(_, package)| *package)
-        .collect();
-    packages.dedup();
-    if !packages.is_empty() {
-        apt(&packages)?;
-    }
+    install(&TEST_TOOLS)?;
     monitoring()
+}
+
+/// Installs the packages whose programs are missing.
+fn install(tools: &[(&str, &'static str)]) -> anyhow::Result<()> {
+    let missing = tools.iter().filter(|(program, _)| find(program).is_none());
+    let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    packages.dedup();
+    if packages.is_empty() { Ok(()) } else { apt(&packages) }
+}
+
+/// Programs that virtual machines and their systems are made with.
+const MACHINE_TOOLS: [(&str, &str); 6] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("cpio", "cpio"),
+    ("depmod", "kmod"),
+    ("objcopy", "binutils"),
+    ("dpkg", "dpkg"),
+];
+
+/// What the virtual machines need beside the build.
+pub(crate) fn virtual_machines() -> anyhow::Result<()> {
+    install(&MACHINE_TOOLS)
 }
 
 /// Prometheus and Alertmanager with their tools; it needs no root.

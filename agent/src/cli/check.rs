@@ -12,7 +12,7 @@ use tcpwarden::{
     config::{Overlap, Settings},
     daemon::Overrides,
     host, notify,
-    probe::{HookReport, Probe, capability::Capability},
+    probe::{HookReport, Kept, Probe, capability::Capability},
 };
 
 /// Loads and attaches everything as `run` would, says what became of it, and lets go of it again. Exit code 1 when
@@ -82,6 +82,7 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
         hook(out, report)?;
     }
     attached?;
+    let kept = probe.drop_rights().context("cannot give up our rights")?;
     let census = source.take(&mut probe, host::ephemeral_ports())?;
     writeln!(
         out,
@@ -94,6 +95,11 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
         writeln!(out, "{:<22} iter: {why}", "")?;
     }
     writeln!(out)?;
+    let rights = match kept {
+        Kept::Nothing => "no right",
+        Kept::ReadingMaps => "CAP_BPF: this kernel wants it for reading maps",
+    };
+    writeln!(out, "once attached, it keeps {rights}")?;
     Ok(why.is_none() && probe.hooks().iter().all(HookReport::is_whole))
 }
 

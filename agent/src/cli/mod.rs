@@ -5,10 +5,12 @@ mod check;
 
 use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tcpwarden::{
     config::{CensusMode, HookMode, TELEMETRY_PATH_RULE, is_telemetry_path},
     daemon::{self, Overrides},
+    probe::keep_for_starting,
 };
 
 /// Watches the TCP sockets of this host, per peer.
@@ -153,6 +155,7 @@ impl Cli {
     /// What went wrong, in one line when printed with `{:#}`.
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         init_log();
+        keep_for_starting().context("cannot give up rights that are not needed")?;
         match self.command {
             Command::Run(run) => {
                 let overrides = Overrides {

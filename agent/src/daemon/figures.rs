@@ -78,8 +78,7 @@ pub(super) struct Agent<'a> {
     pub source_ports: &'a SourcePorts,
     pub alerting: &'a Alerting,
     pub tallies: &'a [u64; TALLIES as usize],
-    /// `None` when the kernel does not let us sample.
-    pub overheads: Option<&'a [Overhead; HOOKS.len()]>,
+    pub overheads: &'a [Overhead; HOOKS.len()],
     pub config_reloaded: bool,
     pub started_at: SystemTime,
 }
@@ -121,14 +120,14 @@ fn probes(
     probe: &Probe,
     source: Source,
     tallies: &[u64; TALLIES as usize],
-    overheads: Option<&[Overhead; HOOKS.len()]>,
+    overheads: &[Overhead; HOOKS.len()],
 ) -> Vec<ProbeFigures> {
     let stats = probe.program_stats();
     let hooks = probe.hooks().iter().enumerate().map(|(index, report)| {
         let hook = report.hook;
         let runs = report.way.map(|_| RunFigures {
             runs: tallies[hook.runs as usize],
-            seconds: overheads.and_then(|overheads| overheads[index].seconds()),
+            seconds: overheads[index].seconds(),
             missed: stats.iter().find(|stats| stats.hook == index).and_then(|stats| stats.missed),
         });
         // What it would be, where it is not attached at all.

@@ -9,9 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aya::sys::{Stats, enable_stats};
 use probe_ebpf::port::LISTENING;
-use std::os::fd::OwnedFd;
 use tokio::sync::watch;
 
 use super::{
@@ -25,16 +23,13 @@ use crate::{
     census::{self, Source},
     config::Settings,
     host,
-    model::{Accounts, Groups, Overhead, Retention, Snapshot, next_interval, pool::Ranges},
-    probe::{HOOKS, Probe, capability::Capability},
+    model::{Accounts, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval, pool::Ranges},
+    probe::{HOOKS, Kept, Probe, capability::Capability},
     serve::{Latest, View},
 };
 
 /// Time between two readings of the kernel's counters.
 const PERIOD: Duration = Duration::from_secs(1);
-
-/// Every so many readings, the kernel's run statistics are on from one reading to the next.
-const SAMPLE_EVERY: u64 = 60;
 
 /// What the main thread may ask.
 pub(super) enum Command {
@@ -50,17 +45,16 @@ pub(super) struct Poll {
     source_ports: SourcePorts,
     alerting: Alerting,
     overheads: [Overhead; HOOKS.len()],
-    /// `Some` while the kernel's run statistics are on; `Err` once it refused.
-    sampling: Result<Option<OwnedFd>, ()>,
     census: LastCensus,
     census_due: Instant,
     config_reloaded: bool,
+    /// Maps that were full at some time.
+    full: Vec<&'static str>,
     cpu_budget: f64,
     interval_range: (Duration, Duration),
     publish: watch::Sender<Latest>,
     started: Instant,
     started_at: SystemTime,
-    polls: u64,
 }
 
 impl Poll {
@@ -80,13 +74,18 @@ impl Poll {
             match report.way {
                 None if report.off => {}
                 None => log::warn!("{} is not available: {}", report.hook.name, report.reasons()),
-                Some(_) if report.refused.is_empty() => {
-                    log::debug!("{}: {}", report.hook.name, report.mode());
+                Some(_) if report.is_whole() => {
+                    log::debug!("{} is attached as {} {}", report.hook.name, report.mode(), report.reasons());
                 }
                 Some(_) => {
                     log::warn!("{} is attached as {}: {}", report.hook.name, report.mode(), report.reasons());
                 }
             }
+        }
+        // No thread has been started yet: rights are a thread's own.
+        match probe.drop_rights().context("cannot give up our rights")? {
+            Kept::Nothing => log::debug!("all rights are given up"),
+            Kept::ReadingMaps => log::info!("CAP_BPF is kept: this kernel wants it for reading maps"),
         }
         let now = Instant::now();
         let mut poll = Self {
@@ -96,16 +95,15 @@ impl Poll {
             source_ports: SourcePorts::new(&settings.limits),
             alerting: Alerting::start(settings, Duration::ZERO)?,
             overheads: Default::default(),
-            sampling: Ok(None),
             census: LastCensus::default(),
             census_due: now,
             config_reloaded: true,
+            full: Vec::new(),
             cpu_budget: settings.cpu_budget,
             interval_range: settings.census_interval,
             publish,
             started: now,
             started_at: SystemTime::now(),
-            polls: 0,
         };
         poll.poll()?;
         Ok(poll)
@@ -160,15 +158,25 @@ impl Poll {
                 source_ports.forget(&key, probe)?;
             }
         }
-        probe.flush_log();
         let snapshot = self.snapshot()?;
+        self.tell_losses(&snapshot.itself.lost);
         self.alert(now, &snapshot);
-        self.sample();
-        self.polls += 1;
         let view = View { snapshot, alerts: self.alerting.view() };
         service::alive(status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
         Ok(())
+    }
+
+    /// Says once of each map that it has no room left; how much it lost since is a figure.
+    fn tell_losses(&mut self, lost: &[LostFigures]) {
+        for LostFigures { map, .. } in lost.iter().filter(|lost| lost.events > 0) {
+            if !self.full.contains(map) {
+                self.full.push(map);
+                log::warn!(
+                    "no room is left for {map}: what finds none is counted in tcpwarden_lost_total; [limits] has the sizes"
+                );
+            }
+        }
     }
 
     /// Puts what was measured before those who judge it.
@@ -199,22 +207,6 @@ impl Poll {
         Ok(())
     }
 
-    /// Switches the kernel's run statistics on for one period in sixty, and while a program ran that was never sampled.
-    fn sample(&mut self) {
-        let Ok(sampling) = &mut self.sampling else { return };
-        *sampling = None;
-        let unknown = self.overheads.iter().any(|overhead| overhead.seconds().is_none());
-        if unknown || self.polls.is_multiple_of(SAMPLE_EVERY) {
-            match enable_stats(Stats::RunTime) {
-                Ok(on) => *sampling = Some(on),
-                Err(error) => {
-                    log::info!("the cost of our programs is not known (it needs CAP_SYS_ADMIN): {error}");
-                    self.sampling = Err(());
-                }
-            }
-        }
-    }
-
     fn snapshot(&mut self) -> anyhow::Result<Snapshot> {
         let tallies = self.probe.tallies()?;
         for stats in self.probe.program_stats() {
@@ -236,7 +228,7 @@ impl Poll {
                 source_ports: &self.source_ports,
                 alerting: &self.alerting,
                 tallies: &tallies,
-                overheads: self.sampling.is_ok().then_some(&self.overheads),
+                overheads: &self.overheads,
                 config_reloaded: self.config_reloaded,
                 started_at: self.started_at,
             })?,

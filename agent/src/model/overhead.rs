@@ -1,5 +1,5 @@
-//! What our programs cost. Their runs are counted exactly; how long a run takes is sampled, because the kernel's
-//! statistics would slow every eBPF program of the host down if they were always on.
+//! What our programs cost. Their runs are counted exactly; how long a run takes is known while the kernel keeps statistics of it
+//! (`kernel.bpf_stats_enabled`), which the administrator may switch on for as long as they like.
 
 /// Cost of one program.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,10 +30,10 @@ impl Overhead {
         }
     }
 
-    /// Seconds spent, as estimated; `None` while there are runs but no sample yet.
+    /// Seconds spent, as estimated; `None` until the kernel has timed a run.
     #[must_use]
     pub fn seconds(&self) -> Option<f64> {
-        (self.uncharged == 0).then_some(self.seconds)
+        self.ns_per_run.map(|_| self.seconds)
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn runs_before_the_first_sample_are_charged_once_it_is_there() {
         let mut overhead = Overhead::default();
-        assert_eq!(overhead.seconds(), Some(0.0));
+        assert_eq!(overhead.seconds(), None);
         overhead.update(1_000, (0, 0));
         assert_eq!(overhead.seconds(), None);
         overhead.update(2_000, (10, 5_000));

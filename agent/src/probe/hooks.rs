@@ -197,10 +197,11 @@ impl HookReport {
         }
     }
 
-    /// Whether it is as good as it can be.
+    /// Whether it tells all it can: only a classic tracepoint that stands in for a typed one knows less.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.off || (self.way.is_some() && self.refused.is_empty())
+        let is_stopgap = |way: Way| way.mode == Mode::Tracepoint && !self.refused.is_empty();
+        self.off || self.way.is_some_and(|way| !is_stopgap(way))
     }
 
     /// The reasons in one line.

@@ -12,7 +12,6 @@ use aya::{
     maps::{Array, Map, MapData, PerCpuArray, RingBuf},
     programs::{Iter, ProgramError},
 };
-use aya_log::EbpfLogger;
 use bytemuck::Zeroable;
 use probe_ebpf::{
     account::{Account, AccountKey, Counters, INBOUND, OUTBOUND, PeerKey},
@@ -33,6 +32,7 @@ use super::{
     hooks::{self, HOOKS, HookReport, Mode, Obstacles, Request},
     offsets::Offsets,
     prototypes::Prototypes,
+    rights::{self, Kept},
     stats::{self, ProgramStats},
     table::Table,
 };
@@ -86,7 +86,6 @@ pub struct Probe {
     btf: Option<Btf>,
     prototypes: Prototypes,
     obstacles: Obstacles,
-    logger: Option<EbpfLogger<&'static dyn log::Log>>,
     accounts: Table<PeerKey, Account>,
     half_open: Table<PeerKey, Account>,
     pub(super) source_ports: Table<PeerKey, PortSet>,
@@ -122,10 +121,6 @@ impl Probe {
             Constants { offsets: &offsets, records: &records, netns, rfc1337: capability.rfc1337, syn_watch };
         let mut ebpf = Self::create(settings, limits, btf.as_ref()).context("cannot create the eBPF maps")?;
 
-        // Without CAP_SYS_ADMIN the logger may not look its own programs up; then the kernel side stays silent.
-        let logger = EbpfLogger::init(&mut ebpf)
-            .inspect_err(|error| log::debug!("the kernel side's own messages are not read: {error}"))
-            .ok();
         let mut accounts = table(&mut ebpf, "PEERS")?;
         for direction in [INBOUND, OUTBOUND] {
             accounts
@@ -146,7 +141,6 @@ impl Probe {
             hooks: Vec::new(),
             ebpf,
             btf,
-            logger,
         })
     }
 
@@ -245,6 +239,12 @@ impl Probe {
         }
     }
 
+    /// Gives up every right that reading does not need; nothing can be loaded or attached any more. To be called before a thread is
+    /// started.
+    pub fn drop_rights(&mut self) -> io::Result<Kept> {
+        Ok(rights::drop_all(|| self.tallies().is_ok())?)
+    }
+
     /// Walks all TCP sockets of this namespace once with the iterator loaded by [`Self::load_census`]; afterwards the
     /// accounts whose `generation` equals the returned one hold their sockets. `ephemeral` is
     /// `net.ipv4.ip_local_port_range`.
@@ -329,13 +329,6 @@ impl Probe {
     #[must_use]
     pub fn program_stats(&self) -> Vec<ProgramStats> {
         stats::of(&self.ebpf, &self.hooks)
-    }
-
-    /// Passes the kernel side's messages on to the log.
-    pub fn flush_log(&mut self) {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
     }
 }
 

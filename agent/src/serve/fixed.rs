@@ -110,7 +110,7 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
         &["probe", "hook", "mode"],
     )?;
     let runs = page.counters("probe_runs_total", "Times a probe's program ran.", &["probe"])?;
-    let seconds = page.seconds("probe_run_seconds_total", "Time a probe's program ran: its runs at the cost per run that is sampled for one second in every sixty.", &["probe"])?;
+    let seconds = page.seconds("probe_run_seconds_total", "Time a probe's program ran: its runs at the cost per run, while the kernel keeps statistics of it (kernel.bpf_stats_enabled).", &["probe"])?;
     let missed = page.counters(
         "probe_missed_runs_total",
         "Runs that the kernel left out because the program was running on that CPU already.",

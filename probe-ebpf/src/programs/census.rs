@@ -22,7 +22,7 @@ use crate::{
     accounts::{account, direction_of_port, fills_in, half_open_account, key, mark_source_port},
     constants::TW_SUBSTATE,
     maps::{CONNECTIONS, PORTS, SWEEP},
-    socket::{Common, IterContext, field},
+    socket::{Common, field},
 };
 
 /// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c): each pointer takes 8 bytes.
@@ -38,13 +38,13 @@ extern "C" fn census(ctx: *mut TcpIter) -> i32 {
     // SAFETY: the kernel passes a context of this layout; `sk_common` is null after the last socket.
     let sk = unsafe { (*ctx).sk_common };
     if !sk.is_null() {
-        let _ = try_census(&IterContext(ctx.cast()), sk);
+        let _ = try_census(sk);
     }
     0
 }
 
 #[inline(always)]
-fn try_census(ctx: &IterContext, sk: *const c_void) -> Option<()> {
+fn try_census(sk: *const c_void) -> Option<()> {
     let sweep = SWEEP.get_ptr_mut(0)?;
     let common = Common::new(sk);
     let state = shown_state(sk, common)?;
@@ -72,7 +72,7 @@ fn try_census(ctx: &IterContext, sk: *const c_void) -> Option<()> {
     }
     let direction = direction_in_census(sk, common, &tuple);
     let key = key(&tuple, direction);
-    let row = if state == SYN_RECV { half_open_account(ctx, &key) } else { account(ctx, &key) }?;
+    let row = if state == SYN_RECV { half_open_account(&key) } else { account(&key) }?;
     // SAFETY: `row` points into a live map value whose `sockets` only this program writes.
     unsafe {
         if (*row).generation != (*sweep).generation {

@@ -2,7 +2,6 @@
 //! socket has no account; the host's `OutRsts` counts it.
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
@@ -28,7 +27,7 @@ use crate::{
 pub fn tcp_receive_reset_btf(ctx: BtfTracePointContext) -> i32 {
     tally(Tally::RunsReceiveReset);
     if let Some(socket) = TypedSocket::new(ctx.arg(0)) {
-        let _ = try_receive_reset(&ctx, &socket);
+        let _ = try_receive_reset(&socket);
     }
     0
 }
@@ -37,7 +36,7 @@ pub fn tcp_receive_reset_btf(ctx: BtfTracePointContext) -> i32 {
 pub fn tcp_receive_reset_tp(ctx: TracePointContext) -> u32 {
     tally(Tally::RunsReceiveReset);
     if let Some(socket) = RecordedSocket::new(&ctx, &RECORD_RECEIVE_RESET.load()) {
-        let _ = try_receive_reset(&ctx, &socket);
+        let _ = try_receive_reset(&socket);
     }
     0
 }
@@ -57,12 +56,12 @@ pub fn tcp_send_reset_btf(ctx: BtfTracePointContext) -> i32 {
                 // SAFETY: the pointer is into this CPU's slot of a per-CPU array.
                 unsafe { *last = sk as u64 };
             }
-            let _ = try_send_reset(&ctx, sk as u64, &common.tuple());
+            let _ = try_send_reset(sk as u64, &common.tuple());
         }
     } else if has_connection(common.state())
         && let Some(socket) = TypedSocket::new(sk)
     {
-        let _ = try_send_reset(&ctx, socket.id(), &socket.tuple());
+        let _ = try_send_reset(socket.id(), &socket.tuple());
         forget_mini_socket(common.state(), &socket.tuple());
     }
     0
@@ -95,7 +94,7 @@ pub fn tcp_send_reset_tp(ctx: TracePointContext) -> u32 {
             unsafe { recorded(&ctx, extras.send_reset_state) }.unwrap_or(CLOSE)
         };
         if has_connection(state) {
-            let _ = try_send_reset(&ctx, socket.id(), &socket.tuple());
+            let _ = try_send_reset(socket.id(), &socket.tuple());
             forget_mini_socket(state, &socket.tuple());
         }
     }
@@ -109,24 +108,24 @@ fn has_connection(state: u32) -> bool {
 }
 
 #[inline(always)]
-fn try_receive_reset<C: EbpfContext>(ctx: &C, socket: &impl Socket) -> Option<()> {
-    let account = account_of(ctx, socket.id(), &socket.tuple())?;
+fn try_receive_reset(socket: &impl Socket) -> Option<()> {
+    let account = account_of(socket.id(), &socket.tuple())?;
     // SAFETY: `account` points into a live map value; the change is an atomic add.
     unsafe { add(&raw mut (*account).counters.resets_peer, 1) };
     Some(())
 }
 
 #[inline(always)]
-fn try_send_reset<C: EbpfContext>(ctx: &C, socket: u64, tuple: &FourTuple) -> Option<()> {
-    let account = account_of(ctx, socket, tuple)?;
+fn try_send_reset(socket: u64, tuple: &FourTuple) -> Option<()> {
+    let account = account_of(socket, tuple)?;
     // SAFETY: as above.
     unsafe { add(&raw mut (*account).counters.resets_local, 1) };
     Some(())
 }
 
 #[inline(always)]
-fn account_of<C: EbpfContext>(ctx: &C, socket: u64, tuple: &FourTuple) -> Option<*mut Account> {
+fn account_of(socket: u64, tuple: &FourTuple) -> Option<*mut Account> {
     // SAFETY: the helper only reads the clock.
     let direction = direction(socket, tuple.local_port, unsafe { bpf_ktime_get_ns() });
-    account(ctx, &key(tuple, direction))
+    account(&key(tuple, direction))
 }

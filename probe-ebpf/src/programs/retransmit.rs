@@ -1,7 +1,6 @@
 //! `tcp_retransmit_skb`: what this host sends again.
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
@@ -29,7 +28,7 @@ pub fn tcp_retransmit_skb_btf(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if let Some(socket) = TypedSocket::new(ctx.arg(0)) {
-        let _ = try_retransmit(&ctx, &socket, Common::new(ctx.arg(0)).state());
+        let _ = try_retransmit(&socket, Common::new(ctx.arg(0)).state());
     }
     0
 }
@@ -49,23 +48,23 @@ pub fn tcp_retransmit_skb_tp(ctx: TracePointContext) -> u32 {
             // SAFETY: as above.
             unsafe { recorded(&ctx, extras.retransmit_state) }.unwrap_or(CLOSE)
         };
-        let _ = try_retransmit(&ctx, &socket, state);
+        let _ = try_retransmit(&socket, state);
     }
     0
 }
 
 #[inline(always)]
-fn try_retransmit<C: EbpfContext>(ctx: &C, socket: &impl Socket, state: u32) -> Option<()> {
+fn try_retransmit(socket: &impl Socket, state: u32) -> Option<()> {
     let tuple = socket.tuple();
     if state != SYN_SENT {
         // SAFETY: the helper only reads the clock.
         let direction = direction(socket.id(), tuple.local_port, unsafe { bpf_ktime_get_ns() });
-        let account = account(ctx, &key(&tuple, direction))?;
+        let account = account(&key(&tuple, direction))?;
         // SAFETY: `account` points into a live map value; the change is an atomic add.
         unsafe { add(&raw mut (*account).counters.retransmits, 1) };
         return Some(());
     }
-    let account = account(ctx, &key(&tuple, OUTBOUND))?;
+    let account = account(&key(&tuple, OUTBOUND))?;
     // SAFETY: as above; the connection's flags are changed only under its socket's own events.
     unsafe {
         add(&raw mut (*account).counters.syn_retries, 1);

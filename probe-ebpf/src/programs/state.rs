@@ -4,7 +4,6 @@
 //! made (net/ipv4/tcp_minisocks.c tcp_time_wait(), 4.18 to 6.18). Who holds TIME_WAIT is the census's to say.
 
 use aya_ebpf::{
-    EbpfContext,
     bindings::BPF_ANY,
     helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, tracepoint},
@@ -26,7 +25,7 @@ use probe_ebpf::{
 use crate::{
     accounts::{account, direction, key, mark_source_port, observe, touch_port},
     constants::{RECORD_EXTRAS, RECORD_STATE, TIME_WAIT_ARGUMENTS},
-    maps::{CONNECTIONS, PORTS, add, lost, tally},
+    maps::{CONNECTIONS, PORTS, add, tally},
     refusals,
     socket::{RecordedSocket, Socket, TypedSocket, recorded},
     tuples::CLOSED_TUPLES,
@@ -54,7 +53,7 @@ pub fn inet_sock_set_state_btf(ctx: BtfTracePointContext) -> i32 {
     if matters(old, new)
         && let Some(socket) = TypedSocket::new(ctx.arg(0))
     {
-        let _ = try_set_state(&ctx, &socket, old, new);
+        let _ = try_set_state(&socket, old, new);
     }
     0
 }
@@ -76,7 +75,7 @@ pub fn inet_sock_set_state_tp(ctx: TracePointContext) -> u32 {
         && matters(old, new)
         && let Some(socket) = RecordedSocket::new(&ctx, &RECORD_STATE.load())
     {
-        let _ = try_set_state(&ctx, &socket, old, new);
+        let _ = try_set_state(&socket, old, new);
     }
     0
 }
@@ -88,18 +87,18 @@ fn matters(old: u32, new: u32) -> bool {
 }
 
 #[inline(always)]
-fn try_set_state<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32, new: u32) -> Option<()> {
+fn try_set_state(socket: &impl Socket, old: u32, new: u32) -> Option<()> {
     match (old, new) {
         (_, LISTEN) => set_port(socket, LISTENING),
         // SAFETY: the helper only reads the clock.
         (LISTEN, CLOSE) => set_port(socket, unsafe { bpf_ktime_get_ns() }),
-        (_, SYN_SENT) => begin_connect(ctx, socket),
-        (SYN_SENT | SYN_RECV, ESTABLISHED) => establish(ctx, socket, old),
+        (_, SYN_SENT) => begin_connect(socket),
+        (SYN_SENT | SYN_RECV, ESTABLISHED) => establish(socket, old),
         _ => {
             if old == ESTABLISHED {
-                end(ctx, socket, new);
+                end(socket, new);
             }
-            if new == CLOSE { close(ctx, socket, old) } else { Some(()) }
+            if new == CLOSE { close(socket, old) } else { Some(()) }
         }
     }
 }
@@ -115,23 +114,23 @@ fn set_port(socket: &impl Socket, mark: u64) -> Option<()> {
 
 /// connect(): the local port may not be chosen yet, and the SYN is not sent yet.
 #[inline(always)]
-fn begin_connect<C: EbpfContext>(ctx: &C, socket: &impl Socket) -> Option<()> {
+fn begin_connect(socket: &impl Socket) -> Option<()> {
     // SAFETY: the helper only reads the clock.
     let since_ns = unsafe { bpf_ktime_get_ns() };
-    remember(ctx, socket.id(), Connection { since_ns, flags: OUTBOUND_FLAG });
+    remember(socket.id(), Connection { since_ns, flags: OUTBOUND_FLAG });
     Some(())
 }
 
 #[inline(always)]
-fn remember<C: EbpfContext>(ctx: &C, socket: u64, connection: Connection) {
+fn remember(socket: u64, connection: Connection) {
     if CONNECTIONS.insert(socket, connection, u64::from(BPF_ANY)).is_err() {
-        lost(ctx, Tally::LostConnections);
+        tally(Tally::LostConnections);
     }
 }
 
 /// A handshake completed. SYN_RECV without a connect() of ours before it (simultaneous open) is an accepted one.
 #[inline(always)]
-fn establish<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> {
+fn establish(socket: &impl Socket, old: u32) -> Option<()> {
     // SAFETY: the helper only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
     let tuple = socket.tuple();
@@ -143,7 +142,7 @@ fn establish<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<
     let direction = if old == SYN_SENT || begun.flags & OUTBOUND_FLAG != 0 { OUTBOUND } else { INBOUND };
 
     let key = key(&tuple, direction);
-    let account = account(ctx, &key)?;
+    let account = account(&key)?;
     // SAFETY: `account` points into a live map value; all changes are atomic adds.
     unsafe {
         let counters = &raw mut (*account).counters;
@@ -171,11 +170,11 @@ fn establish<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<
             }
         }
         if closed.stamp & REFUSED != 0 {
-            refusals::connected(ctx, &tuple, socket.next_expected(), account, now);
+            refusals::connected(&tuple, socket.next_expected(), account, now);
         }
     }
     let flags = if direction == OUTBOUND { OUTBOUND_FLAG | ESTABLISHED_FLAG } else { ESTABLISHED_FLAG };
-    remember(ctx, socket.id(), Connection { since_ns: now, flags });
+    remember(socket.id(), Connection { since_ns: now, flags });
     Some(())
 }
 
@@ -194,7 +193,7 @@ fn took_its_place(socket: &impl Socket, closed: &TupleSlot, since: u64) -> bool 
 
 /// A connection leaves ESTABLISHED, as each does exactly once: whoever makes it leave ended it.
 #[inline(always)]
-fn end<C: EbpfContext>(ctx: &C, socket: &impl Socket, new: u32) -> Option<()> {
+fn end(socket: &impl Socket, new: u32) -> Option<()> {
     let by = match new {
         FIN_WAIT1 => ClosedBy::Local,
         CLOSE_WAIT => ClosedBy::Peer,
@@ -207,7 +206,7 @@ fn end<C: EbpfContext>(ctx: &C, socket: &impl Socket, new: u32) -> Option<()> {
     let tuple = socket.tuple();
     // SAFETY: the helper only reads the clock.
     let direction = direction(socket.id(), tuple.local_port, unsafe { bpf_ktime_get_ns() });
-    let account = account(ctx, &key(&tuple, direction))?;
+    let account = account(&key(&tuple, direction))?;
     // SAFETY: `account` points into a live map value; the change is an atomic add.
     unsafe { add(&raw mut (*account).counters.closes[by as usize], 1) };
     Some(())
@@ -215,7 +214,7 @@ fn end<C: EbpfContext>(ctx: &C, socket: &impl Socket, new: u32) -> Option<()> {
 
 /// The socket is done: book its lifetime or its failure to connect, and remember its 4-tuple.
 #[inline(always)]
-fn close<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> {
+fn close(socket: &impl Socket, old: u32) -> Option<()> {
     // SAFETY: the helper only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
     let tuple = socket.tuple();
@@ -240,7 +239,7 @@ fn close<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> 
             touch_port(tuple.local_port, now);
         }
         if connection.since_ns != 0 {
-            let account = account(ctx, &key(&tuple, direction))?;
+            let account = account(&key(&tuple, direction))?;
             let lifetime = now.saturating_sub(connection.since_ns);
             // SAFETY: `account` points into a live map value; all changes are atomic adds.
             unsafe { observe(&raw mut (*account).counters.lifetime, &LIFETIME_BOUNDS_NS, lifetime) };
@@ -255,7 +254,7 @@ fn close<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> 
             0 if !socket.has_sent() => return None,
             _ => ConnectFailure::Other,
         };
-        let account = account(ctx, &key(&tuple, OUTBOUND))?;
+        let account = account(&key(&tuple, OUTBOUND))?;
         // SAFETY: as above.
         unsafe {
             let counters = &raw mut (*account).counters;

@@ -5,14 +5,13 @@
 //! SYNs refused by a mini-socket do not come here; they are counted from `refusals`.
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::{bpf_ktime_get_ns, generated::bpf_skc_to_tcp_sock},
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
 use core::ffi::c_void;
 use probe_ebpf::{
-    account::{Address, INBOUND},
+    account::{Account, Address, INBOUND},
     connection::FourTuple,
     sweep::state::LISTEN,
     tally::Tally,
@@ -70,7 +69,9 @@ fn try_syn_watch(ctx: &SkBuffContext) -> Option<()> {
     let isn = u32::from_be(ctx.load(transport + 4).ok()?);
     // SAFETY: the helper only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
-    count(ctx, &FourTuple::new(local, remote, local_port, remote_port), isn, now)
+    let tuple = FourTuple::new(local, remote, local_port, remote_port);
+    count(half_open_account(&key(&tuple, INBOUND))?, &tuple, isn, now);
+    Some(())
 }
 
 /// Both addresses, and where the TCP header begins. IPv6 extension headers, which no one puts into a SYN, are not followed.
@@ -89,10 +90,9 @@ fn endpoints(ctx: &SkBuffContext) -> Option<(Address, Address, usize)> {
     }
 }
 
-/// Counts a SYN: as repeated when the same 4-tuple brought the same sequence number before.
+/// Counts a SYN in its peer's account: as repeated when the same 4-tuple brought the same sequence number before.
 #[inline(always)]
-pub fn count<C: EbpfContext>(ctx: &C, tuple: &FourTuple, isn: u32, now: u64) -> Option<()> {
-    let account = half_open_account(ctx, &key(tuple, INBOUND))?;
+pub fn count(account: *mut Account, tuple: &FourTuple, isn: u32, now: u64) {
     let seen = SEEN_SYNS.remember(&FourTuple { isn, ..*tuple }, now, 0, 0);
     let repeated = seen != 0 && now.wrapping_sub(seen) < WORTH_REMEMBERING_NS;
     // SAFETY: `account` points into a live map value; the change is an atomic add.
@@ -104,5 +104,4 @@ pub fn count<C: EbpfContext>(ctx: &C, tuple: &FourTuple, isn: u32, now: u64) -> 
             add(&raw mut (*counters).watched_syns, 1);
         }
     }
-    Some(())
 }

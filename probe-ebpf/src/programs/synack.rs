@@ -5,7 +5,6 @@
 //! (net/ipv4/tcp_minisocks.c tcp_check_req(), 4.18 to 6.18); the timer leaves the stamp alone.
 
 use aya_ebpf::{
-    EbpfContext,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -27,7 +26,7 @@ pub fn tcp_retransmit_synack_btf(ctx: BtfTracePointContext) -> i32 {
     let common = Common::new(request);
     if common.is_ours() {
         let last: u32 = typed_last_oow(request);
-        let _ = try_synack(&ctx, &common.tuple(), Some(last));
+        let _ = try_synack(&common.tuple(), Some(last));
     }
     0
 }
@@ -48,14 +47,14 @@ pub fn tcp_retransmit_synack_tp(ctx: TracePointContext) -> u32 {
     // SAFETY: the agent took the offset from this tracepoint's `format`.
     let request: Result<u64, i32> = unsafe { recorded(&ctx, RECORD_EXTRAS.load().synack_request) };
     if let (Some(socket), Ok(request)) = (RecordedSocket::new(&ctx, &RECORD_SYNACK.load()), request) {
-        let _ = try_synack(&ctx, &socket.tuple(), probed(request, &REQ_LAST_OOW_ACK_TIME));
+        let _ = try_synack(&socket.tuple(), probed(request, &REQ_LAST_OOW_ACK_TIME));
     }
     0
 }
 
 #[inline(always)]
-fn try_synack<C: EbpfContext>(ctx: &C, tuple: &FourTuple, last_oow: Option<u32>) -> Option<()> {
-    let account = half_open_account(ctx, &key(tuple, INBOUND))?;
+fn try_synack(tuple: &FourTuple, last_oow: Option<u32>) -> Option<()> {
+    let account = half_open_account(&key(tuple, INBOUND))?;
     // SAFETY: `account` points into a live map value; all changes are atomic adds.
     unsafe {
         add(&raw mut (*account).counters.synack_retries, 1);

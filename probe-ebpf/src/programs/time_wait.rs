@@ -5,7 +5,6 @@
 //! accepted SYN goes on to the listener. What the kernel decided is read off the mini-socket it decided about.
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::{bpf_ktime_get_ns, generated::bpf_skc_to_tcp_timewait_sock},
     macros::{btf_tracepoint, fexit},
     programs::{BtfTracePointContext, FExitContext},
@@ -75,7 +74,7 @@ pub fn kfree_skb_btf(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: the tracepoint's first argument is the packet, which TCP has parsed: it found the mini-socket by it.
         let segment = unsafe { Segment::of(ctx.arg(0)) };
         if let Some((answer, acked_at)) = answer(sk) {
-            met(&ctx, common, &segment, answer, acked_at, old_timestamp);
+            met(common, &segment, answer, acked_at, old_timestamp);
         }
     }
     0
@@ -100,26 +99,19 @@ pub fn tcp_timewait_state_process_fexit(ctx: FExitContext) -> i32 {
     };
     // SAFETY: the function's second argument is the packet, which TCP has parsed.
     let segment = unsafe { Segment::of(ctx.arg(1)) };
-    met(&ctx, common, &segment, answer, 0, false);
+    met(common, &segment, answer, 0, false);
     0
 }
 
 /// A segment met a mini-socket, and was not an acceptable SYN.
 #[inline(always)]
-fn met<C: EbpfContext>(
-    ctx: &C,
-    common: Common,
-    segment: &Segment,
-    answer: RefusalAnswer,
-    acked_at: u32,
-    old_timestamp: bool,
-) {
+fn met(common: Common, segment: &Segment, answer: RefusalAnswer, acked_at: u32, old_timestamp: bool) {
     let tuple = common.tuple();
     // SAFETY: the helper only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
     if segment.is_first() {
         let syn = RefusedSyn { isn: segment.seq, answer, acked_at };
-        let _ = refusals::refused(ctx, &tuple, &syn, now);
+        let _ = refusals::refused(&tuple, &syn, now);
         if !old_timestamp {
             return;
         }

@@ -1,0 +1,102 @@
+//! `cargo xtask vm`: the lab on other kernels, from the oldest supported to the newest.
+//!
+//! A kernel that loads the programs may still count wrongly, so each one plays the scenarios that hold figures against the wire.
+
+mod guest;
+mod kernels;
+mod machine;
+mod report;
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum as _};
+
+use self::{kernels::Kernel, machine::Lockdown, report::Outcome};
+use crate::{setup, shell::run};
+
+/// The scenarios that depend on the kernel. Left out are those about HTTP, receivers and files, which do not, and those whose load an
+/// emulated processor cannot bear.
+const SCENARIOS: &[&str] = &[
+    "census::every_source_agrees",
+    "endings",
+    "faults",
+    "metrics::every_series_exists",
+    "nat_pool",
+    "old_syns",
+    "preexisting",
+    "rights",
+    "syn_watch",
+    "verifier",
+];
+/// A few of them, that pass every hook and every map.
+const QUICK_SCENARIOS: &[&str] =
+    &["endings::every_ending_through_typed", "old_syns", "rights::typed", "verifier::typed"];
+
+/// A guest that takes longer than this hangs.
+const PATIENCE: Duration = Duration::from_mins(40);
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// What CI has time for: the oldest and the newest kernel, no lockdown, a few scenarios
+    #[arg(long, conflicts_with = "kernels")]
+    quick: bool,
+    /// Only these kernels [default: all, and the README gets the table]
+    kernels: Vec<Kernel>,
+}
+
+/// Plays the scenarios on each kernel, at each level of lockdown.
+pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
+    setup::build_tools()?;
+    setup::require_root("a system for the guests")?;
+    setup::virtual_machines()?;
+    let programs = build()?;
+    let (kernels, levels, scenarios): (&[Kernel], &[Lockdown], _) = match options {
+        Options { quick: true, .. } => (&[Kernel::V5_10, Kernel::Newest], &[Lockdown::None], QUICK_SCENARIOS),
+        Options { kernels, .. } if !kernels.is_empty() => (kernels, Lockdown::value_variants(), SCENARIOS),
+        _ => (Kernel::value_variants(), Lockdown::value_variants(), SCENARIOS),
+    };
+    let system = guest::system()?;
+    let mut outcomes = Vec::new();
+    for &kernel in kernels {
+        let image = kernel.fetch()?;
+        let lab = guest::lab(&image, &programs, scenarios)?;
+        for &lockdown in levels {
+            println!("+ {} ({}), lockdown {}", image.release, kernel.shipped_by(), lockdown.name());
+            let text = machine::boot(&image, lockdown, &[&system, &lab], PATIENCE)?;
+            let outcome = Outcome::read(kernel, lockdown, &image.release, &text)?;
+            println!("  {outcome}");
+            outcomes.push(outcome);
+        }
+    }
+    let table = report::table(&outcomes);
+    println!("\n{table}");
+    if outcomes.iter().any(|outcome| outcome.failed > 0) {
+        bail!("scenarios failed; {}/*.log has what the guests printed", kernels::CACHE);
+    }
+    if !options.quick && options.kernels.is_empty() {
+        report::write(&table)?;
+    }
+    Ok(())
+}
+
+/// The agent as it is shipped, and the lab around it.
+fn build() -> anyhow::Result<Vec<PathBuf>> {
+    run(Command::new("cargo").args(["build", "--release", "--package", "tcpwarden"]))?;
+    run(Command::new("cargo").args(["build", "--package", "lab", "--bins"]))?;
+    let list = ["test", "--package", "lab", "--test", "scenarios", "--no-run", "--message-format=json"];
+    let built = Command::new("cargo").args(list).output().context("cannot run cargo")?;
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let scenarios = messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_ours = message["target"]["name"] == "scenarios";
+        message["executable"].as_str().filter(|_| is_ours).map(PathBuf::from)
+    });
+    let scenarios = scenarios.context("cargo built no scenarios")?;
+    Ok(vec![
+        "target/release/tcpwarden".into(),
+        "target/debug/traffic".into(),
+        "target/debug/without-bpf".into(),
+        scenarios,
+    ])
+}
