@@ -166,7 +166,7 @@ impl Poll {
         self.sample();
         self.polls += 1;
         let view = View { snapshot, alerts: self.alerting.view() };
-        service::alive(status(&view));
+        service::alive(&status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
         Ok(())
     }

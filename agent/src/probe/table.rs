@@ -65,7 +65,9 @@ impl<K: Pod + Zeroable, V: Pod + Zeroable> Table<K, V> {
     pub fn remove(&mut self, key: &K) -> Result<(), MapError> {
         match self.typed()?.remove(key) {
             // Not KeyNotFound, as a lookup has it.
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
             other => other,
         }
     }
