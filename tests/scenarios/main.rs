@@ -14,5 +14,6 @@ mod old_syns;
 mod preexisting;
 mod receivers;
 mod service;
+mod soak;
 mod syn_watch;
 mod web_config;

@@ -211,8 +211,7 @@ fn a_peer_of_which_only_a_syn_was_seen_is_forgotten() {
     let _service = Traffic::deaf(&pair.server, Pair::server_address(Family::V4), PORT, 8);
     Traffic::syn(&pair.client, ([10, 128, 0, 1], 1024).into(), Pair::server_address(Family::V4), PORT, 1);
     let series = Series { peer: "10.128.0.1", port: "8001", direction: "inbound" };
-    let half_open =
-        |metrics: &Metrics| metrics.peer("peer_sockets", series, &[("state", "syn_recv")]);
+    let half_open = |metrics: &Metrics| metrics.peer("peer_sockets", series, &[("state", "syn_recv")]);
     eventually(Duration::from_secs(10), || match half_open(&agent.scrape()) {
         1 => Ok(()),
         count => Err(format!("{count} half-open sockets")),

@@ -24,6 +24,7 @@ pub mod monitoring;
 pub mod nat;
 pub mod plays;
 mod process;
+pub mod soak;
 pub mod topology;
 pub mod traffic;
 pub mod truth;

@@ -32,6 +32,12 @@ enum Cli {
         /// Which incident
         incident: lab::Incident,
     },
+    /// Put the agent under load for long, with faults thrown in; fails when a figure is wrong, or it grows, or does not answer
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+    },
     /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
@@ -67,6 +73,7 @@ impl Cli {
                 run::run(&args)
             }
             Self::Lab { incident } => lab::play(incident),
+            Self::Soak { minutes } => lab::soak(minutes),
             Self::Test(options) => test::test(&options),
         }
     }
