@@ -47,7 +47,7 @@ fn verdict(report: &Report) -> ExitCode {
             "{:<20} {truth:>12} {:>12} {:>9} {:>9} {:>9}",
             figure.name,
             figure.told,
-            figure.truth.saturating_sub(figure.told),
+            figure.lacking(),
             figure.missed,
             figure.missed + figure.unseen
         );

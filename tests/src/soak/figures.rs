@@ -45,10 +45,16 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// What the agent does not tell.
+    #[must_use]
+    pub fn lacking(&self) -> u64 {
+        self.truth.saturating_sub(self.told)
+    }
+
     /// Whether the agent tells the truth.
     #[must_use]
     pub fn is_right(&self) -> bool {
-        self.told <= self.truth + self.doubt && self.truth <= self.told + self.missed + self.unseen
+        self.told <= self.truth + self.doubt && self.lacking() <= self.missed + self.unseen
     }
 }
 

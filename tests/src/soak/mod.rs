@@ -85,7 +85,7 @@ syn_watch = true
 [limits]
 peers = 128
 half_open_peers = 1024
-forget_after = \"20s\"
+forget_after = \"1m\"
 [census]
 cpu_budget = 0.1
 [alerts.ListenQueueOverflow]
@@ -221,10 +221,10 @@ fn loads(pair: &Pair) -> [Load; 3] {
 }
 
 fn checkpoint(report: &Report, left: Duration) -> String {
-    let lacking: u64 = report.figures.iter().map(|figure| figure.truth.abs_diff(figure.told)).sum();
+    let lacking: u64 = report.figures.iter().map(Figure::lacking).sum();
     let (connected, failed, seconds) = report.load;
     format!(
-        "checkpoint {}: {connected} connections in {seconds:.0} s, {failed} failed, up to {} TIME_WAITs, figures differ by {lacking}; {} s to go",
+        "checkpoint {}: {connected} connections in {seconds:.0} s, {failed} failed, up to {} TIME_WAITs, {lacking} events lacking; {} s to go",
         report.checkpoints,
         report.most_time_waits,
         left.as_secs()
