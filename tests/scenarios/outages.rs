@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{Read as _, Write as _},
-    net::IpAddr,
+    net::{IpAddr, TcpStream},
     os::unix::{fs::OpenOptionsExt as _, net::UnixDatagram},
     process::{Child, Command},
     thread,
@@ -322,6 +322,31 @@ fn one_agent_follows_another_while_connections_are_made() {
         }
         Err(format!("{before} and {told} of {all}; {closes} closes, {time_waits} of {right} TIME_WAITs"))
     });
+}
+
+#[test]
+fn hardly_any_files() {
+    let pair = pair();
+    let state = TempDir::new().expect("a temporary directory");
+    let mut command = pair.server.command("prlimit");
+    command.arg("--nofile=80").arg(program("tcpwarden"));
+    let agent = Agent::start_by(&pair.server, command, &[], state.path());
+    assert!(agent.log().contains("16 connections are served at the same time, not 128"), "{}", agent.log());
+    // More than there are files, and none of them reads.
+    let clients = pair.server.enter(|| {
+        let clients = (0..100).map(|_| {
+            let mut stream =
+                TcpStream::connect((IpAddr::from([127, 0, 0, 1]), 9796)).expect("the agent listens");
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\n\r\n");
+            stream
+        });
+        clients.collect::<Vec<_>>()
+    });
+    thread::sleep(Duration::from_secs(3));
+    drop(clients);
+    counts(&pair, &agent, 5, 5);
+    let refused = agent.scrape().value("http_connections_refused_total", &[("reason", "limit")]);
+    assert!(refused >= Some(80.0), "{refused:?}");
 }
 
 /// A process that takes what CPU there is; killed on drop.
