@@ -50,10 +50,10 @@ fn beside(agent: &Agent<'_>, script: &str) {
 
 /// Makes `count` connections that the server closes, and waits until the agent tells all of the peer's connections so far, and
 /// its TIME_WAITs as ss does.
-fn counts(pair: &Pair, agent: &Agent<'_>, count: u64, all: u64) {
+fn counts(pair: &Pair, agent: &Agent<'_>, count: usize, all: u64) {
     let (client, server) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
-    let service = Traffic::serve(&pair.server, server, PORT, count as usize, "close");
-    let mut callers = Traffic::connect(&pair.client, server, PORT, count as usize, "read,close");
+    let service = Traffic::serve(&pair.server, server, PORT, count, "close");
+    let mut callers = Traffic::connect(&pair.client, server, PORT, count, "read,close");
     callers.connected();
     callers.finish();
     service.finish();

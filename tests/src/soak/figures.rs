@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Connections that stay open all the time.
-const HELD: u64 = 20;
+const HELD: usize = 20;
 const HELD_PORT: u16 = 9004;
 
 /// The firewall counts the SYNs of each peer of the load to each port.
@@ -83,9 +83,8 @@ struct Truth {
 impl<'a> Figures<'a> {
     pub fn new(pair: &'a Pair, agent: &'a Agent<'a>) -> Self {
         let server = Pair::server_address(Family::V4);
-        let count = HELD as usize;
-        let service = Traffic::serve(&pair.server, server, HELD_PORT, count, "hold");
-        let mut clients = Traffic::connect(&pair.client, server, HELD_PORT, count, "hold");
+        let service = Traffic::serve(&pair.server, server, HELD_PORT, HELD, "hold");
+        let mut clients = Traffic::connect(&pair.client, server, HELD_PORT, HELD, "hold");
         assert_eq!(clients.connected(), [""; 0]);
         Self { host: &pair.server, agent, _held: [clients, service], time_waits: 0 }
     }
@@ -148,20 +147,20 @@ impl<'a> Figures<'a> {
                 wrong.push(format!("{figure:?}"));
             }
         }
-        wrong.extend(self.bystanders(&metrics));
+        wrong.extend(Self::bystanders(&metrics));
         self.time_waits =
             after.iter().filter(|((_, _, state), _)| state == "time_wait").map(|(_, count)| count).sum();
         figures.to_vec()
     }
 
     /// Peers without a load: some whose connections stay open, and one that is in another network namespace.
-    fn bystanders(&self, metrics: &Metrics) -> Vec<String> {
+    fn bystanders(metrics: &Metrics) -> Vec<String> {
         let peer = Pair::client_address(Family::V4).to_string();
         let port = HELD_PORT.to_string();
         let series = Series { peer: &peer, port: &port, direction: "inbound" };
         let held = metrics.peer("peer_sockets", series, &[("state", "established")]);
         let mut wrong = Vec::new();
-        if held != HELD {
+        if held != HELD as u64 {
             wrong.push(format!("{held} of {HELD} connections that stay open"));
         }
         if metrics.peers("inbound").contains(&NOISE.to_string()) {

@@ -108,7 +108,7 @@ pub fn play(plan: Plan, mut say: impl FnMut(&str)) -> Report {
     let agent = Agent::start(&pair.server, &config.args());
     let sink = Sink::start(&pair.server, 9099);
     // The loads and checkpoints may last longer than planned.
-    let server_time = plan.time.as_secs() as usize * 2 + 600;
+    let server_time = usize::try_from(plan.time.as_secs()).expect("a time to wait for") * 2 + 600;
     let (client, server) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
     let _services = [
         Traffic::welcome(&pair.server, server, PORTS[0], server_time, First::Server),
@@ -193,7 +193,7 @@ fn prepare(pair: &Pair) {
 }
 
 fn hosts((first, count): (Ipv4Addr, usize)) -> impl Iterator<Item = Ipv4Addr> {
-    (0..count as u32).map(move |number| Ipv4Addr::from_bits(first.to_bits() + number))
+    (0..).take(count).map(move |number| Ipv4Addr::from_bits(first.to_bits() + number))
 }
 
 fn loads(pair: &Pair) -> [Load; 3] {
