@@ -34,6 +34,9 @@ use crate::{
 /// How long running requests may take after SIGTERM.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// As many files the agent needs for itself: maps, programs, links, receivers, and what it reads every second.
+const OWN_FILES: usize = 64;
+
 /// What the command line decides beside the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -125,7 +128,7 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         telemetry_path: settings.telemetry_path.clone(),
         max_requests: settings.max_requests,
         protection,
-        limits: Limits::default(),
+        limits: Limits { connections: connections()?, ..Limits::default() },
     };
     let outcome = runtime.block_on(async {
         let (stop, stopped) = oneshot::channel::<()>();
@@ -172,6 +175,19 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     }
     runtime.shutdown_background();
     outcome
+}
+
+/// Connections that may be served at the same time: as many as usual, if there are files enough for them and for the agent.
+fn connections() -> anyhow::Result<usize> {
+    let usual = Limits::default().connections;
+    let files = host::most_open_files().context("cannot tell how many files may be open (/proc)")?;
+    let possible = files.saturating_sub(OWN_FILES).max(1);
+    if possible < usual {
+        log::warn!(
+            "{possible} connections are served at the same time, not {usual}: {files} files may be open (LimitNOFILE=, ulimit -n)"
+        );
+    }
+    Ok(usual.min(possible))
 }
 
 /// Under which URL people reach the agent, unless the configuration says.

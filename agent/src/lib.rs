@@ -10,6 +10,7 @@ pub mod census;
 pub mod config;
 pub mod daemon;
 pub mod host;
+pub mod logging;
 pub mod model;
 pub mod notify;
 pub mod probe;

@@ -5,20 +5,18 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tcpwarden::config::ConfigError;
+use tcpwarden::{config::ConfigError, logging};
 
 /// It failed.
 const FAILED: u8 = 1;
 /// Wrong usage or configuration; clap uses the same.
 const USAGE: u8 = 2;
 
-#[expect(clippy::print_stderr, reason = "the one place that tells the user what went wrong")]
 fn main() -> ExitCode {
-    match cli::Cli::parse().execute() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("tcpwarden: {error:#}");
-            ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { USAGE } else { FAILED })
-        }
-    }
+    let code = cli::Cli::parse().execute().unwrap_or_else(|error| {
+        logging::last_word(&format!("{error:#}"));
+        ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { USAGE } else { FAILED })
+    });
+    logging::finish();
+    code
 }

@@ -9,17 +9,18 @@ use std::{
 };
 
 /// Each room with the rooms it may import. `main` and `cli` may import everything.
-const TABLE: [(&str, &[&str]); 10] = [
+const TABLE: [(&str, &[&str]); 11] = [
     ("config", &[]),
     ("sock_diag", &[]),
     ("probe", &["config"]),
     ("census", &["config", "probe", "sock_diag"]),
     ("host", &["sock_diag"]),
+    ("logging", &[]),
     ("model", &[]),
     ("alert", &["model", "config"]),
     ("notify", &["alert", "model", "config"]),
     ("serve", &["alert", "model", "config"]),
-    ("daemon", &["alert", "census", "config", "host", "model", "notify", "probe", "serve"]),
+    ("daemon", &["alert", "census", "config", "host", "logging", "model", "notify", "probe", "serve"]),
 ];
 
 /// What the pure rooms must not even name.

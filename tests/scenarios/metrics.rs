@@ -7,7 +7,7 @@ use std::{
 };
 
 use lab::{
-    agent::{Agent, Config, Series},
+    agent::{Agent, Config, Metrics, Series},
     eventually,
     topology::{Family, Pair, address, pair},
     traffic::Traffic,
@@ -194,6 +194,31 @@ fn a_peer_that_went_away_loses_its_series_and_is_counted() {
         let metrics = agent.scrape();
         let evicted = metrics.value("peers_evicted_total", &[]);
         match (metrics.peers("inbound").contains("10.77.0.1"), evicted) {
+            (false, Some(1.0..)) => Ok(()),
+            other => Err(format!("still there, evicted: {other:?}")),
+        }
+    });
+}
+
+#[test]
+fn a_peer_of_which_only_a_syn_was_seen_is_forgotten() {
+    let pair = pair();
+    // What the server answers goes to the client's host, where nobody wants it; it gives up soon.
+    pair.server.sh(&format!("ip route add 10.128.0.0/9 via {}", address(Family::V4, 1)));
+    pair.server.sysctl("net.ipv4.tcp_synack_retries", "1");
+    let config = Config::new("[limits]\nforget_after = \"2s\"\n");
+    let agent = Agent::start(&pair.server, &config.args());
+    let _service = Traffic::deaf(&pair.server, Pair::server_address(Family::V4), PORT, 8);
+    Traffic::syn(&pair.client, ([10, 128, 0, 1], 1024).into(), Pair::server_address(Family::V4), PORT, 1);
+    let series = Series { peer: "10.128.0.1", port: "8001", direction: "inbound" };
+    let half_open = |metrics: &Metrics| metrics.peer("peer_sockets", series, &[("state", "syn_recv")]);
+    eventually(Duration::from_secs(10), || match half_open(&agent.scrape()) {
+        1 => Ok(()),
+        count => Err(format!("{count} half-open sockets")),
+    });
+    eventually(Duration::from_secs(30), || {
+        let metrics = agent.scrape();
+        match (metrics.peers("inbound").contains(series.peer), metrics.value("peers_evicted_total", &[])) {
             (false, Some(1.0..)) => Ok(()),
             other => Err(format!("still there, evicted: {other:?}")),
         }

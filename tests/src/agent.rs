@@ -96,6 +96,12 @@ impl<'a> Agent<'a> {
         Self::run(host, host.command(program("tcpwarden")), args, state, Door::Open)
     }
 
+    /// As [`Agent::start_with`], by a command of the host that the agent's own arguments are put behind, and that becomes the agent.
+    #[must_use]
+    pub fn start_by(host: &'a Host, command: Command, args: &[&str], state: &Path) -> Self {
+        Self::run(host, command, args, state, Door::Open)
+    }
+
     fn run(host: &'a Host, mut command: Command, args: &[&str], state: &Path, door: Door) -> Self {
         command.arg("run").args(args).env("STATE_DIRECTORY", state);
         let directory = TempDir::new().expect("a temporary directory");
@@ -160,7 +166,7 @@ impl<'a> Agent<'a> {
         rustix::process::kill_process(self.pid(), signal).expect("the agent runs");
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended, which it should within a minute.
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait()
     }

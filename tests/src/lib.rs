@@ -24,6 +24,7 @@ pub mod monitoring;
 pub mod nat;
 pub mod plays;
 mod process;
+pub mod soak;
 pub mod topology;
 pub mod traffic;
 pub mod truth;
@@ -41,15 +42,15 @@ pub fn eventually(patience: Duration, check: impl FnMut() -> Result<(), String>)
     }
 }
 
-/// As [`eventually`], but returns the last complaint.
+/// As [`eventually`], but returns what `check` found, or the last complaint.
 ///
 /// # Errors
 /// What `check` complained of after `patience`.
-pub fn within<E>(patience: Duration, mut check: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+pub fn within<T, E>(patience: Duration, mut check: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     let deadline = Instant::now() + patience;
     loop {
         match check() {
-            Ok(()) => return Ok(()),
+            Ok(found) => return Ok(found),
             Err(complaint) if Instant::now() >= deadline => return Err(complaint),
             Err(_) => thread::sleep(Duration::from_millis(200)),
         }

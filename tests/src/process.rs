@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::eventually;
+use crate::{eventually, within};
 
 /// A running program with its log in a file; killed on drop if it still runs. The log is shown when the test fails.
 #[derive(Debug)]
@@ -57,9 +57,15 @@ impl Process {
         rustix::process::Pid::from_child(&self.child)
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended, which it should within a minute.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap_or_else(|error| panic!("cannot wait for {}: {error}", self.name))
+        let Self { name, child, .. } = self;
+        let ended = within(Duration::from_mins(1), || match child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err("it still runs".to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        ended.unwrap_or_else(|complaint| panic!("{name} does not end: {complaint}"))
     }
 }
 

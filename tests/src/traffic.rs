@@ -1,8 +1,9 @@
 //! Clients and servers as processes.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
@@ -115,6 +116,36 @@ impl Traffic {
                 return figures;
             }
             each(figures.0, figures.1);
+        }
+    }
+
+    /// Starts a client that makes connections from `count` addresses of its host upwards from `from`, none before [`Self::rate`].
+    #[must_use]
+    pub fn load(host: &Host, from: Ipv4Addr, count: usize, to: IpAddr, port: u16, first: First) -> Self {
+        Self::start(host, "load", to, port, count, &[first.word(), &from.to_string()])
+    }
+
+    /// From now on a load makes so many connections a second.
+    pub fn rate(&mut self, rate: f64) {
+        let stdin = self.stdin.as_mut().expect("it was not told to end");
+        writeln!(stdin, "{rate}").expect("the load runs");
+    }
+
+    /// Stops a load and waits until its connections have ended; returns how many came about, and how many failed, of each address.
+    pub fn quiet(&mut self) -> BTreeMap<IpAddr, (u64, u64)> {
+        self.rate(0.0);
+        let mut counts = BTreeMap::new();
+        loop {
+            let line = self.line();
+            if line == "quiet" {
+                return counts;
+            }
+            let mut words = line.split(' ').map(str::parse);
+            let address = line.split(' ').next().and_then(|word| word.parse().ok()).expect("an address");
+            let (Some(Ok(connected)), Some(Ok(failed))) = (words.nth(1), words.next()) else {
+                panic!("the load printed {line:?}");
+            };
+            counts.insert(address, (connected, failed));
         }
     }
 

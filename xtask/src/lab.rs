@@ -1,6 +1,6 @@
-//! `cargo xtask lab`.
+//! `cargo xtask lab` and `cargo xtask soak`.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use clap::ValueEnum;
 
@@ -17,6 +17,20 @@ pub(crate) enum Incident {
 
 /// Plays an incident, with the agent as it is shipped.
 pub(crate) fn play(incident: Incident) -> anyhow::Result<()> {
+    let program = match incident {
+        Incident::NatPool => "nat-pool",
+        Incident::Alerts => "alerts",
+    };
+    shipped(program, &[])
+}
+
+/// A long load with faults, on the agent as it is shipped.
+pub(crate) fn soak(minutes: u64) -> anyhow::Result<()> {
+    shipped("soak", &[minutes.to_string()])
+}
+
+/// Builds everything as it is shipped and runs a program of the lab.
+fn shipped(program: &str, args: &[String]) -> anyhow::Result<()> {
     setup::build_tools()?;
     setup::require_root("the lab")?;
     setup::test_tools()?;
@@ -29,9 +43,6 @@ pub(crate) fn play(incident: Incident) -> anyhow::Result<()> {
         "lab",
         "--bins",
     ]))?;
-    let program = match incident {
-        Incident::NatPool => "target/release/nat-pool",
-        Incident::Alerts => "target/release/alerts",
-    };
-    run(Command::new(program).env("PATH", setup::path_with_tools()?))
+    let program = Path::new("target/release").join(program);
+    run(Command::new(program).args(args).env("PATH", setup::path_with_tools()?))
 }

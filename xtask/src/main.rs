@@ -35,6 +35,12 @@ enum Cli {
     },
     /// Play the scenarios on other kernels, in virtual machines, and put the table of what each supports into the README
     Vm(vm::Options),
+    /// Put the agent under load for long, with faults thrown in; fails when a figure is wrong, or it grows, or does not answer
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+    },
     /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
@@ -71,6 +77,7 @@ impl Cli {
             }
             Self::Lab { incident } => lab::play(incident),
             Self::Vm(options) => vm::play(&options),
+            Self::Soak { minutes } => lab::soak(minutes),
             Self::Test(options) => test::test(&options),
         }
     }

@@ -11,7 +11,7 @@ use crate::shell::{find, is_root, output, run};
 const BPF_LINKER: &str = "0.13.0";
 
 /// Programs that the lab calls, and the Debian packages that have them.
-const TEST_TOOLS: [(&str, &str); 12] = [
+const TEST_TOOLS: [(&str, &str); 15] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nstat", "iproute2"),
@@ -24,6 +24,9 @@ const TEST_TOOLS: [(&str, &str); 12] = [
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("prlimit", "util-linux"),
+    ("nice", "coreutils"),
+    ("faketime", "faketime"),
 ];
 
 /// Debian packages that are unpacked below [`TOOLS`], each into a directory of its name, and the programs wanted of them.

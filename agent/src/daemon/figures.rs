@@ -7,7 +7,7 @@ use probe_ebpf::tally::{TALLIES, Tally};
 use super::{alerting::Alerting, pools::SourcePorts};
 use crate::{
     census::{self, SocketCounts, Source},
-    host,
+    host, logging,
     model::{
         Accounts, CensusFigures, HostFigures, LostFigures, Overhead, ProbeFigures, QueueFigures, RunFigures,
         SelfFigures, Tells,
@@ -160,5 +160,6 @@ fn lost(
         LostFigures { map: "source_ports", events: source_ports.unrecorded() },
         LostFigures { map: "events", events: source_ports.dropped() },
         LostFigures { map: "alerts", events: alerting.left_out() },
+        LostFigures { map: "log", events: logging::lost() },
     ]
 }

@@ -162,7 +162,7 @@ impl Poll {
         self.tell_losses(&snapshot.itself.lost);
         self.alert(now, &snapshot);
         let view = View { snapshot, alerts: self.alerting.view() };
-        service::alive(status(&view));
+        service::alive(&status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
         Ok(())
     }

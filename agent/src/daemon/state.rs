@@ -39,11 +39,16 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the file and reads what was saved; what cannot be read is set aside and said.
+    /// Opens the file and reads what was saved; what cannot be understood is set aside. A file that cannot be read stays where it is:
+    /// it may be right, and read next time.
     pub fn open(directory: &Path) -> (Self, State) {
         let path = directory.join(FILE);
-        let state = match read(&path) {
-            Ok(state) => state,
+        let state = read(&path).unwrap_or_else(|error| {
+            log::warn!("state {}: cannot be read: {error}", path.display());
+            None
+        });
+        let state = state.and_then(|text| match parse(&text) {
+            Ok(state) => Some(state),
             Err(error) => {
                 let aside = path.with_extension("json.broken");
                 log::warn!("state {}: {error:#}; kept as {}", path.display(), aside.display());
@@ -52,7 +57,7 @@ impl Store {
                 }
                 None
             }
-        };
+        });
         let store = Self { directory: directory.to_owned(), saved: state.clone(), works: true };
         (store, state.unwrap_or_else(|| State::new(Vec::new(), BTreeMap::new())))
     }
@@ -89,15 +94,18 @@ impl Store {
 }
 
 /// `None` where there is no file.
-fn read(path: &Path) -> anyhow::Result<Option<State>> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).context("cannot be read"),
-    };
-    let state: State = serde_json::from_slice(&text).context("is not what was saved")?;
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(text: &[u8]) -> anyhow::Result<State> {
+    let state: State = serde_json::from_slice(text).context("is not what was saved")?;
     anyhow::ensure!(state.version == VERSION, "has version {}, not {VERSION}", state.version);
-    Ok(Some(state))
+    Ok(state)
 }
 
 /// Replaces the file at once: a reader sees the old state or the new one.
@@ -140,6 +148,15 @@ mod tests {
             let aside = fs::read_to_string(directory.path().join("alerts.json.broken")).expect("set aside");
             assert_eq!(aside, broken);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_stays() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        // Reading a directory fails.
+        fs::create_dir(directory.path().join(FILE)).expect("made");
+        assert_eq!(Store::open(directory.path()).1, state(""));
+        assert!(directory.path().join(FILE).is_dir());
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod sysctl;
 
 pub use counters::{Counters, SocketStats};
 pub use listeners::{ListenQueue, listen_queues};
-pub use process::ProcessUsage;
+pub use process::{ProcessUsage, most_open_files};
 pub use sysctl::{ephemeral_ports, read as sysctls, value as sysctl};
 
 /// The host's name.

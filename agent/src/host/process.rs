@@ -1,7 +1,10 @@
 //! What the agent itself uses.
 
 use anyhow::Context as _;
-use procfs::{WithCurrentSystemInfo as _, process::Process};
+use procfs::{
+    WithCurrentSystemInfo as _,
+    process::{LimitValue, Process},
+};
 
 /// The agent's own use of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,4 +29,16 @@ impl ProcessUsage {
             open_fds: me.fd_count().context("cannot read /proc/self/fd")? as u64,
         })
     }
+}
+
+/// How many files the agent may have open.
+///
+/// # Errors
+/// When `/proc` is not readable.
+pub fn most_open_files() -> anyhow::Result<usize> {
+    let limits = Process::myself().and_then(|me| me.limits()).context("cannot read /proc/self/limits")?;
+    Ok(match limits.max_open_files.soft_limit {
+        LimitValue::Value(files) => usize::try_from(files).unwrap_or(usize::MAX),
+        LimitValue::Unlimited => usize::MAX,
+    })
 }

@@ -59,11 +59,14 @@ struct Row {
     has_sockets: bool,
     /// When it last had a socket or an event.
     active_at: Duration,
+    /// Whether it is one of those that `Retention::capacity` is about: not half-open, and not known by its sockets alone.
+    takes_room: bool,
 }
 
 impl Row {
     fn new(account: AccountId, now: Duration) -> Self {
-        Self { last: Box::new(Counters::zeroed()), account, has_sockets: false, active_at: now }
+        let last = Box::new(Counters::zeroed());
+        Self { last, account, has_sockets: false, active_at: now, takes_room: false }
     }
 }
 
@@ -132,6 +135,7 @@ impl Accounts {
             }
             Row::new(id, now)
         });
+        row.takes_room = !key.half_open;
         let delta = difference(counters, &row.last);
         *row.last = *counters;
         if delta == Counters::zeroed() {
@@ -229,7 +233,8 @@ impl Accounts {
     }
 
     /// Kernel accounts that have been idle long enough to be removed, with the counters that were booked; when the
-    /// kernel's room gets scarce, the longest idle ones of those without sockets, whatever their time.
+    /// kernel's room gets scarce, the longest idle ones of those without sockets, whatever their time. Half-open peers have a room
+    /// of their own, so that forged addresses drive nobody out. Who was known by sockets alone is not known without them.
     #[must_use]
     pub fn idle(&self, now: Duration) -> Vec<(AccountKey, Counters)> {
         let Retention { capacity, forget_after, .. } = self.retention;
@@ -237,15 +242,19 @@ impl Accounts {
             .rows
             .iter()
             .filter(|(key, row)| !key.peer.is_overflow() && !row.has_sockets && row.active_at < now)
-            .map(|(key, row)| (now.saturating_sub(row.active_at), key, &row.last))
+            .map(|(key, row)| (now.saturating_sub(row.active_at), key, row))
             .collect();
         idle.sort_unstable_by_key(|&(idle_for, key, _)| (std::cmp::Reverse(idle_for), key));
         let room = capacity * CROWDED_PERCENT / 100;
-        let excess = self.rows.len().saturating_sub(room);
+        let mut excess = self.rows.values().filter(|row| row.takes_room).count().saturating_sub(room);
         idle.into_iter()
-            .enumerate()
-            .filter(|&(place, (idle_for, ..))| idle_for >= forget_after || place < excess)
-            .map(|(_, (_, key, counters))| (*key, **counters))
+            .filter(|(idle_for, key, row)| {
+                let is_crowded = row.takes_room && excess > 0;
+                excess -= usize::from(is_crowded);
+                let is_nobody = !row.takes_room && !key.half_open;
+                is_crowded || is_nobody || *idle_for >= forget_after
+            })
+            .map(|(_, key, row)| (*key, *row.last))
             .collect()
     }
 
@@ -508,6 +517,27 @@ mod tests {
         // Whoever holds sockets stays, however long ago the last event was.
         accounts.settle(at(11), &[(key(1).peer, time_wait(1))]);
         assert_eq!(accounts.idle(at(12)), [(key(2), connections(1))]);
+    }
+
+    #[test]
+    fn half_open_peers_drive_nobody_out() {
+        let mut accounts = Accounts::new(Groups::default(), Retention { capacity: 10, ..RETENTION });
+        for host in 1..=9 {
+            accounts.read(at(1), key(host), &connections(1));
+        }
+        for host in 100..200 {
+            accounts.read(at(2), AccountKey { half_open: true, ..key(host) }, &Counters::zeroed());
+            // And what the census knows of them.
+            accounts.settle(at(2), &[(key(host).peer, [1; STATES])]);
+        }
+        accounts.settle(at(3), &[]);
+        // Without sockets, the census knows nothing of them any more.
+        let gone: Vec<AccountKey> = accounts.idle(at(3)).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(gone, (100..200).map(key).collect::<Vec<_>>());
+        for key in gone {
+            accounts.forget(&key);
+        }
+        assert_eq!(accounts.idle(at(602)).len(), 9 + 100);
     }
 
     #[test]

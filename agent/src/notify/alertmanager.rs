@@ -21,11 +21,13 @@ pub(super) const PATH: &str = "/api/v2/alerts";
 /// The body of a post.
 pub(super) fn body(site: &Site, notices: &[Notice], unix: u64) -> Value {
     let post = |(notice, severity, ended): Posting<'_>| {
+        let ends = ended.unwrap_or(unix + HOLDS_FOR);
         json!({
             "labels": labels(site, &notice.alert, severity),
             "annotations": annotations(site, notice),
-            "startsAt": rfc3339(notice.alert.since),
-            "endsAt": rfc3339(ended.unwrap_or(unix + HOLDS_FOR)),
+            // A clock that was set back would have it end before it began, and the whole post refused.
+            "startsAt": rfc3339(notice.alert.since.min(ends)),
+            "endsAt": rfc3339(ends),
             "generatorURL": generator_url(site),
         })
     };

@@ -261,10 +261,13 @@ impl Entry {
         self.told.is_some() || self.under_way || self.unanswered
     }
 
-    /// Whether the receiver knows something else than is true.
+    /// Whether the receiver knows something else than is true, or may, because a notice was not answered.
     fn is_news(&self) -> bool {
         let Some(Told { severity, since, .. }) = self.told else { return true };
-        self.ended.is_some() || severity != self.alert.severity || since != self.alert.since
+        self.unanswered
+            || self.ended.is_some()
+            || severity != self.alert.severity
+            || since != self.alert.since
     }
 
     fn due_at(&self, repeat: Option<Duration>) -> Option<Duration> {

@@ -291,7 +291,7 @@ impl Probe {
         let map = if key.half_open { &mut self.half_open } else { &mut self.accounts };
         match map.get(&key.peer)? {
             Some(account) if account.counters != *seen => Ok(false),
-            _ => map.remove(&key.peer).map(|()| true).map_err(Into::into),
+            _ => map.remove(&key.peer).map(|()| true).context("cannot forget an idle account"),
         }
     }
 

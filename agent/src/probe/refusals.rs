@@ -30,7 +30,7 @@ impl Probe {
             })
             .context("cannot read the refused SYNs")?;
         for EndedRefusal { tuple, .. } in &ended {
-            self.refusals.remove(tuple)?;
+            self.refusals.remove(tuple).context("cannot forget a refused SYN")?;
         }
         Ok(ended)
     }

@@ -19,7 +19,9 @@ impl Probe {
 
     /// Ceases to record a peer's source ports.
     pub fn forget_source_ports(&mut self, peer: &PeerKey) -> anyhow::Result<()> {
-        Ok(self.source_ports.remove(peer)?)
+        self.source_ports
+            .remove(peer)
+            .with_context(|| format!("cannot forget the source ports of {}", peer.address()))
     }
 
     /// The source ports recorded since [`Self::record_source_ports`]; `None` if they are not.

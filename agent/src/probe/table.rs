@@ -61,10 +61,13 @@ impl<K: Pod + Zeroable, V: Pod + Zeroable> Table<K, V> {
         }
     }
 
-    /// Removes an entry, if it is there.
+    /// Removes an entry, if it is there: the kernel side may have been faster.
     pub fn remove(&mut self, key: &K) -> Result<(), MapError> {
         match self.typed()?.remove(key) {
-            Err(MapError::KeyNotFound) => Ok(()),
+            // Not KeyNotFound, as a lookup has it.
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
             other => other,
         }
     }

@@ -9,6 +9,7 @@
 //!     traffic syn     ADDRESS SEQUENCE FROM     (one SYN from any address and port with any sequence number)
 //!     traffic welcome ADDRESS SECONDS FIRST     (accept many at a time until the time is over)
 //!     traffic pace    ADDRESS SECONDS RATE FIRST    (connect so often a second; print what came about and what failed)
+//!     traffic load    ADDRESS COUNT FIRST FROM  (connections from COUNT addresses upwards from FROM, at rates that come on stdin)
 //!
 //! FIRST is who closes first, `server` or `client`. All connections of a process take a step before any takes the next. Steps: `read` to the end of the stream, `peek`
 //! until data is there, `write` ten bytes, `shut` our side, `linger0`, `timeout1` (TCP_USER_TIMEOUT of one second),
@@ -17,6 +18,8 @@
 
 #![expect(clippy::print_stdout, reason = "it talks to the test")]
 
+#[path = "traffic/load.rs"]
+mod load;
 #[path = "traffic/paced.rs"]
 mod paced;
 
@@ -36,7 +39,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [role, address, count, rest @ ..] = args.as_slice() else {
-        bail!("usage: traffic serve|connect|drain|flood|deaf|spoof|syn|welcome|pace ADDRESS COUNT …");
+        bail!("usage: traffic serve|connect|drain|flood|deaf|spoof|syn|welcome|pace|load ADDRESS COUNT …");
     };
     let address: SocketAddr = address.parse().context("ADDRESS")?;
     let count: usize = count.parse().context("COUNT")?;
@@ -60,6 +63,9 @@ fn main() -> anyhow::Result<()> {
         ("pace", [rate, first]) => {
             let rate = rate.parse().context("RATE")?;
             return paced::pace(address, Duration::from_secs(count as u64), rate, first.parse()?);
+        }
+        ("load", [first, from]) => {
+            return load::load(address, u32::try_from(count)?, first.parse()?, from.parse().context("FROM")?);
         }
         _ => {}
     }

@@ -218,6 +218,21 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn a_severity_that_was_told_without_an_answer_and_taken_back_is_told_again() {
+    let mut outbox = outbox(None);
+    for (at, severity, outcome) in [(0, WARNING, Outcome::Delivered), (40, CRITICAL, Outcome::Unanswered)] {
+        outbox.update(at, &[alert(4, severity, 0)]);
+        let due = outbox.due(s(at));
+        outbox.settle(s(at), &due, outcome, 1.0);
+    }
+    outbox.update(80, &[alert(4, WARNING, 0)]);
+    let due = outbox.due(s(80));
+    assert_eq!(due.iter().map(said).collect::<Vec<_>>(), [(4, WARNING, false)]);
+    outbox.settle(s(80), &due, Outcome::Delivered, 1.0);
+    assert_eq!(outbox.due(s(120)).len(), 0);
+}
+
 proptest! {
     /// Whatever happens in between, a receiver that can be reached in the end knows exactly what is raised.
     #[test]

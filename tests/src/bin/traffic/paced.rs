@@ -22,10 +22,10 @@ use tokio::{
 use super::listen;
 
 /// A client gives up a connection attempt after its SYN and three repeated ones (one a second), and a connection likewise.
-const PATIENCE: Duration = Duration::from_millis(3_500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(3_500);
 
 /// Connections are begun in bunches, so often a second.
-const BUNCHES: u32 = 20;
+pub(super) const BUNCHES: u32 = 20;
 
 /// Who closes a connection first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl FromStr for First {
     }
 }
 
-fn runtime() -> io::Result<runtime::Runtime> {
+pub(super) fn runtime() -> io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 
@@ -120,7 +120,12 @@ fn report(connected: &AtomicU64, failed: &AtomicU64) {
 
 /// One connection; whether it came about and the server's words arrived.
 async fn visit(address: SocketAddr, first: First) -> bool {
-    let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(address)).await else { return false };
+    let Ok(Ok(stream)) = timeout(PATIENCE, TcpStream::connect(address)).await else { return false };
+    listen_to(stream, first).await
+}
+
+/// Hears the server out; whether its words arrived.
+pub(super) async fn listen_to(mut stream: TcpStream, first: First) -> bool {
     let mut words = [0; 10];
     if !matches!(timeout(PATIENCE, stream.read_exact(&mut words)).await, Ok(Ok(10))) {
         return false;

@@ -1,0 +1,92 @@
+//! Someone who scrapes four times a second, and what he had to wait.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, Scope},
+    time::{Duration, Instant},
+};
+
+use crate::agent::Agent;
+
+const PERIOD: Duration = Duration::from_millis(250);
+
+pub(super) struct Scraper<'a> {
+    agent: &'a Agent<'a>,
+    ended: AtomicBool,
+    answered: AtomicU64,
+    unanswered: AtomicU64,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    /// When the last scrape was answered.
+    last: Option<Instant>,
+    /// How long the agent has been stopped by us since then.
+    stopped: Duration,
+    longest: Duration,
+}
+
+/// Ends the scraper when it is dropped.
+pub(super) struct Running<'s>(&'s AtomicBool);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<'a> Scraper<'a> {
+    pub fn new(agent: &'a Agent<'a>) -> Self {
+        Self {
+            agent,
+            ended: AtomicBool::default(),
+            answered: AtomicU64::default(),
+            unanswered: AtomicU64::default(),
+            log: Mutex::default(),
+        }
+    }
+
+    pub fn run<'s, 'e>(&'e self, scope: &'s Scope<'s, 'e>) -> Running<'e> {
+        scope.spawn(|| {
+            while !self.ended.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                self.scrape();
+                thread::sleep(PERIOD.saturating_sub(begun.elapsed()));
+            }
+        });
+        Running(&self.ended)
+    }
+
+    fn scrape(&self) {
+        let answer = self.agent.get("/metrics");
+        if answer.is_none_or(|(status, _)| status != 200) {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some(last) = log.last {
+            log.longest = log.longest.max((now - last).saturating_sub(log.stopped));
+        }
+        *log = Log { last: Some(now), stopped: Duration::ZERO, longest: log.longest };
+    }
+
+    /// The agent is stopped by `stop` meanwhile, and cannot answer.
+    pub fn excused(&self, stop: impl FnOnce()) {
+        let begun = Instant::now();
+        stop();
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).stopped += begun.elapsed();
+    }
+
+    /// The longest time without an answer, and how many scrapes were answered and not.
+    pub fn result(&self) -> (Duration, (u64, u64)) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = [&self.answered, &self.unanswered].map(|count| count.load(Ordering::Relaxed));
+        (log.longest, counts.into())
+    }
+}
