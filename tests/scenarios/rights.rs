@@ -7,6 +7,7 @@ use lab::{
     eventually,
     host::Host,
     traffic::Traffic,
+    truth,
 };
 use rustix::process::Signal;
 
@@ -45,22 +46,29 @@ fn keeps_no_right_and_works(args: &[&str]) {
     };
     assert_given_up();
 
+    let localhost = IpAddr::from([127, 0, 0, 1]);
     let counted = |count| {
-        let localhost = IpAddr::from([127, 0, 0, 1]);
         let server = Traffic::serve(&host, localhost, PORT, count, "close");
         Traffic::connect(&host, localhost, PORT, count, "read,close").finish();
         server.finish();
     };
     let port = PORT.to_string();
     let inbound = Series { peer: "127.0.0.1", port: &port, direction: "inbound" };
-    let told = |expected: u64| {
+    let told = |connections: u64| {
         eventually(Duration::from_secs(10), || {
             let metrics = agent.scrape();
             let told = (
                 metrics.peer("peer_connections_total", inbound, &[]),
                 metrics.peer("peer_sockets", inbound, &[("state", "time_wait")]),
             );
-            if told == (expected, expected) { Ok(()) } else { Err(format!("{told:?}, expected {expected}")) }
+            let sockets = truth::sockets_by_local_port(&host);
+            let time_waits = sockets.get(&(localhost, PORT, "time_wait".to_owned()));
+            let expected = (connections, time_waits.copied().unwrap_or_default());
+            if told == expected && expected.1 > 0 {
+                Ok(())
+            } else {
+                Err(format!("{told:?}, expected {expected:?}"))
+            }
         });
     };
     counted(5);

@@ -76,7 +76,7 @@ pub(super) fn system() -> anyhow::Result<PathBuf> {
 
 /// The archive that goes behind the system's: this kernel's modules, and the lab.
 pub(super) fn lab(image: &Image, programs: &[PathBuf], filters: &[&str]) -> anyhow::Result<PathBuf> {
-    let root = Path::new(CACHE).join("lab");
+    let root = Path::new(CACHE).join(format!("lab-{}", image.release));
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }

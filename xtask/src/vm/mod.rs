@@ -7,7 +7,12 @@ mod kernels;
 mod machine;
 mod report;
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum as _};
@@ -56,17 +61,20 @@ pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
         Options { kernels, .. } if !kernels.is_empty() => (kernels, Lockdown::value_variants(), SCENARIOS),
         _ => (Kernel::value_variants(), Lockdown::value_variants(), SCENARIOS),
     };
-    let system = guest::system()?;
+    let (system, programs) = (&guest::system()?, &programs);
     let mut outcomes = Vec::new();
-    for &kernel in kernels {
-        let image = kernel.fetch()?;
-        let lab = guest::lab(&image, &programs, scenarios)?;
-        for &lockdown in levels {
-            println!("+ {} ({}), lockdown {}", image.release, kernel.shipped_by(), lockdown.name());
-            let text = machine::boot(&image, lockdown, &[&system, &lab], PATIENCE)?;
-            let outcome = Outcome::read(kernel, lockdown, &image.release, &text)?;
-            println!("  {outcome}");
-            outcomes.push(outcome);
+    // Two at a time: an emulated machine waits as much as it computes.
+    for pair in kernels.chunks(2) {
+        let played: Vec<anyhow::Result<Vec<Outcome>>> = thread::scope(|scope| {
+            let playing: Vec<_> = pair
+                .iter()
+                .map(|&kernel| scope.spawn(move || play_on(kernel, levels, scenarios, system, programs)))
+                .collect();
+            let ended = playing.into_iter().map(|thread| thread.join());
+            ended.map(|ended| ended.unwrap_or_else(|_| bail!("a thread panicked"))).collect()
+        });
+        for played in played {
+            outcomes.extend(played?);
         }
     }
     let table = report::table(&outcomes);
@@ -78,6 +86,29 @@ pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
         report::write(&table)?;
     }
     Ok(())
+}
+
+/// Plays the scenarios on one kernel, at each level of lockdown.
+fn play_on(
+    kernel: Kernel,
+    levels: &[Lockdown],
+    scenarios: &[&str],
+    system: &Path,
+    programs: &[PathBuf],
+) -> anyhow::Result<Vec<Outcome>> {
+    let image = kernel.fetch()?;
+    let lab = guest::lab(&image, programs, scenarios)?;
+    let play = |&lockdown| {
+        let name =
+            format!("{} ({}), lockdown {}", image.release, kernel.shipped_by(), Lockdown::name(lockdown));
+        println!("+ {name}");
+        let text =
+            machine::boot(&image, lockdown, &[system, &lab], PATIENCE).with_context(|| name.clone())?;
+        let outcome = Outcome::read(kernel, lockdown, &image.release, &text).with_context(|| name.clone())?;
+        println!("  {name}: {outcome}");
+        Ok(outcome)
+    };
+    levels.iter().map(play).collect()
 }
 
 /// The agent as it is shipped, and the lab around it.
