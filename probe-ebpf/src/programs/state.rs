@@ -108,7 +108,7 @@ fn try_set_state<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32, new: u
 #[inline(always)]
 fn set_port(socket: &impl Socket, mark: u64) -> Option<()> {
     let port = PORTS.get_ptr_mut(u32::from(socket.tuple().local_port))?;
-    // SAFETY: a pointer into a live array map.
+    // SAFETY: a pointer into a live array map, to one aligned word; of two events at once, either's mark is as good.
     unsafe { (*port).mark = mark };
     Some(())
 }
@@ -256,7 +256,7 @@ fn close<C: EbpfContext>(ctx: &C, socket: &impl Socket, old: u32) -> Option<()> 
             _ => ConnectFailure::Other,
         };
         let account = account(ctx, &key(&tuple, OUTBOUND))?;
-        // SAFETY: as above.
+        // SAFETY: `account` points into a live map value; all changes are atomic adds.
         unsafe {
             let counters = &raw mut (*account).counters;
             add(&raw mut (*counters).connect_failures[reason as usize], 1);
