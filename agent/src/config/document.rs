@@ -13,6 +13,9 @@ use super::{
     raw,
 };
 
+/// So many mistakes of one file are told. Each takes another look at the whole of it.
+const MOST: usize = 100;
+
 /// A key of a table, or a place in an array.
 enum Step {
     Key(String),
@@ -44,7 +47,7 @@ impl<'a> Document<'a> {
     /// that the next mistake comes to light.
     pub fn read(&mut self, mistakes: &mut Mistakes) -> raw::File {
         let mut lacks = String::new();
-        loop {
+        for _ in 0..MOST {
             match raw::File::deserialize(Deserializer::from(self.root.clone())) {
                 Ok(file) => return file,
                 Err(error) => {
@@ -62,6 +65,9 @@ impl<'a> Document<'a> {
                 }
             }
         }
+        let what = format!("more than {MOST} mistakes; what follows is not looked at, correct these first");
+        mistakes.add(Mistake { line: Some(self.text.lines().count().max(1)), what });
+        raw::File::default()
     }
 
     fn mistake(&self, error: &Error) -> Mistake {
