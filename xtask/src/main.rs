@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
 
+mod fuzz;
+mod helm;
 mod lab;
 mod rules;
 mod run;
@@ -32,6 +34,8 @@ enum Cli {
         /// Which incident
         incident: lab::Incident,
     },
+    /// Fuzz the readers of what others wrote: kernel, configuration, clients, saved state
+    Fuzz(fuzz::Options),
     /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
@@ -67,6 +71,7 @@ impl Cli {
                 run::run(&args)
             }
             Self::Lab { incident } => lab::play(incident),
+            Self::Fuzz(options) => fuzz::fuzz(&options),
             Self::Test(options) => test::test(&options),
         }
     }
