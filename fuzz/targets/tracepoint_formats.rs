@@ -22,9 +22,9 @@ fuzz_target!(|text: &str| {
     let is_written = |event: &str, offset: u32| {
         assert_ne!(offset, ABSENT, "{event}: what is needed is there");
         let text = section(event);
-        let numbers =
-            text.split("offset:").skip(1).filter_map(|rest| rest.split(';').next()?.parse::<u32>().ok());
-        assert!(numbers.into_iter().any(|number| number == offset), "{event}: nothing is at {offset}");
+        let parts = text.lines().flat_map(|line| line.split(';'));
+        let mut numbers = parts.filter_map(|part| part.trim().strip_prefix("offset:")?.parse::<u32>().ok());
+        assert!(numbers.any(|number| number == offset), "{event}: nothing is at {offset}");
     };
     let Records { state, retransmit, synack, receive_reset, send_reset, extras } = records;
     for (event, Record { socket, local, remote, local_port, remote_port }) in [

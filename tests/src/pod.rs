@@ -38,6 +38,10 @@ impl Pod {
         for library in libraries(&program("tcpwarden")) {
             copy(&library, &image.path().join(library.strip_prefix("/").expect("an absolute path")));
         }
+        // What a runtime makes to mount something on.
+        for directory in ["proc", "sys", "dev"] {
+            fs::create_dir(image.path().join(directory)).expect("a directory");
+        }
         Self {
             spec: of_kind("DaemonSet")["spec"]["template"]["spec"].clone(),
             config: text(&of_kind("ConfigMap")["data"]["tcpwarden.toml"]).to_owned(),

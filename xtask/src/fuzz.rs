@@ -61,6 +61,9 @@ const TARGETS: [Target; 8] = [
 const SEEDS: &str = "fuzz/seeds";
 const KEPT: &str = "target/fuzz";
 
+/// Where everything is built: macros and build scripts are the same.
+const BUILT: &str = "target";
+
 /// Longest input, in bytes: as long as the longest seed, so that nothing of them is cut off.
 const LONGEST: u32 = 16 * 1024;
 
@@ -101,7 +104,7 @@ fn build() -> anyhow::Result<()> {
     setup::cargo_fuzz()?;
     run(Command::new("cargo")
         .args(["fuzz", "build", "--fuzz-dir", "fuzz", "--dev", "--sanitizer", "none", "--no-cfg-fuzzing"])
-        .args(["--target-dir", KEPT])
+        .args(["--target-dir", BUILT])
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
         .env("CARGO_PROFILE_DEV_INCREMENTAL", "false"))
