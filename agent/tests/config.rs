@@ -125,8 +125,8 @@ fn all_mistakes_are_told_at_once_each_with_its_line() {
 
 #[test]
 fn a_file_of_nothing_but_mistakes_is_not_told_to_its_end() {
-    let text: String = (0..100_000).map(|key| format!("key{key} = 1\n")).collect();
-    let error = Settings::parse(&text, Path::new("wrong")).expect_err("wrong").to_string();
+    let keys: Vec<String> = (0..100_000).map(|key| format!("key{key} = 1\n")).collect();
+    let error = Settings::parse(&keys.concat(), Path::new("wrong")).expect_err("wrong").to_string();
     assert_eq!(error.lines().count(), 102, "the head, 100 mistakes, and that there are more");
     assert!(error.ends_with(
         "line 100000: more than 100 mistakes; what follows is not looked at, correct these first"

@@ -2,7 +2,6 @@
 //! `name: …`, as the kernel prints them.
 
 #![no_main]
-#![expect(clippy::panic, reason = "a fuzz target fails by panicking")]
 
 use libfuzzer_sys::fuzz_target;
 use probe_ebpf::{fields::ABSENT, record::Record};

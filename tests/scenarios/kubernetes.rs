@@ -81,9 +81,8 @@ fn the_memory_limit_of_the_manifest_has_room_for_the_default_limits() {
     // 3 KiB per peer, and as many peers as fit into the maps.
     let peers = (16_384 + 4_096) * 3;
     let limit = pod.memory_limit() * 1024;
-    println!("maps {kernel} KiB, peak {peak} KiB, peers {peers} KiB, limit {limit} KiB");
     assert!(kernel > 10 * 1024, "the maps are found");
-    assert!(kernel + peak + peers < limit);
+    assert!(kernel + peak + peers < limit, "{kernel} + {peak} + {peers} KiB of {limit}");
 }
 
 /// What the kernel charges for the maps of a process.

@@ -30,7 +30,10 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
         helm::test()?;
         dependencies()?;
     }
-    cargo(&["test", "--workspace", "--exclude", "lab", "--exclude", "probe-ebpf"], filter)?;
+    cargo(
+        &["test", "--workspace", "--exclude", "lab", "--exclude", "probe-ebpf", "--exclude", "fuzz"],
+        filter,
+    )?;
     cargo(&["test", "--package", "probe-ebpf", "--lib"], filter)?;
     cargo(&["build", "--package", "tcpwarden", "--package", "lab", "--bins"], None)?;
     if filter.is_none() {
