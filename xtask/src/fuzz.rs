@@ -122,7 +122,7 @@ impl Target {
         }
         let seeds = Path::new(SEEDS).join(self.name);
         let program =
-            Path::new(KEPT).join(format!("{}-unknown-linux-gnu/debug", env::consts::ARCH)).join(self.name);
+            Path::new(BUILT).join(format!("{}-unknown-linux-gnu/debug", env::consts::ARCH)).join(self.name);
         run(Command::new(program)
             .arg(format!("-artifact_prefix={}/", findings.display()))
             .args([format!("-max_len={LONGEST}"), "-timeout=10".to_owned(), "-rss_limit_mb=1024".to_owned()])
