@@ -134,6 +134,15 @@ fn a_file_of_nothing_but_mistakes_is_not_told_to_its_end() {
 }
 
 #[test]
+fn what_lies_too_deep_has_a_line() {
+    for deep in [format!("{}x = 1\n", "k.".repeat(100)), format!("x = {}\n", "[".repeat(100))] {
+        let text = format!("[web]\nmax_requests = 1\n{deep}[state]\n");
+        let error = Settings::parse(&text, Path::new("deep")).expect_err("too deep").to_string();
+        assert!(error.contains("line 3: ") && error.contains("recursion"), "{error}");
+    }
+}
+
+#[test]
 fn what_a_message_quotes_stays_in_its_line() {
     for text in [r#"web.telemetry_path = "a\n\u001b[2J""#, r#""a\u001b[2J" = 1"#] {
         let error = Settings::parse(text, Path::new("wrong")).expect_err("wrong").to_string();

@@ -38,7 +38,9 @@ impl<'a> Document<'a> {
         }
         let mut mistakes = Mistakes::new(path);
         for error in &errors {
-            mistakes.add(document.mistake(error));
+            let mut mistake = document.mistake(error);
+            mistake.line.get_or_insert_with(|| first_line(text, error.message()));
+            mistakes.add(mistake);
         }
         Err(mistakes)
     }
@@ -111,6 +113,16 @@ impl<'a> Document<'a> {
         let first = named.as_deref().unwrap_or(first);
         rest.map_or_else(|| first.to_owned(), |rest| format!("{first}.{rest}"))
     }
+}
+
+/// The parser names no place for what lies too deep: it is the first line that makes it complain.
+fn first_line(text: &str, message: &str) -> usize {
+    let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+    let is_right = |end: &usize| {
+        let (_, errors) = DeTable::parse_recoverable(&text[..*end]);
+        errors.iter().all(|error| error.message() != message)
+    };
+    ends.partition_point(is_right) + 1
 }
 
 /// The innermost entry that holds a span.
