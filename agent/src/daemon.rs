@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use self::poll::{Command, Poll};
+pub use self::state::State;
 use crate::{
     config::Settings,
     host,

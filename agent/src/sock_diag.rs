@@ -73,36 +73,48 @@ fn dump_family(
     let mut buffer = vec![0; RECEIVE_BYTES];
     loop {
         let length = socket.recv(&mut &mut buffer[..], 0)?;
-        let mut rest = &buffer[..length];
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
-            if message.header.flags & NLM_F_DUMP_INTR != 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::Interrupted,
-                    "the kernel's socket dump was interrupted",
-                ));
-            }
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    let socket = &response.header;
-                    let id = &socket.socket_id;
-                    each(DiagSocket {
-                        state: socket.state,
-                        local: canonical(id.source_address, id.source_port),
-                        remote: canonical(id.destination_address, id.destination_port),
-                        is_mini_socket: socket.timer == Some(Timer::TimeWait),
-                        receive_queue: socket.recv_queue,
-                        send_queue: socket.send_queue,
-                    });
-                }
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            let step = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(step..).unwrap_or_default();
+        if parse(&buffer[..length], each)? {
+            return Ok(());
         }
     }
+}
+
+/// Takes the sockets from one datagram of the kernel; returns whether it ends the dump.
+///
+/// # Errors
+/// What the kernel answered, or that it cannot be read; `Interrupted` when the dump was declared inconsistent.
+pub fn parse(mut datagram: &[u8], each: &mut impl FnMut(DiagSocket)) -> io::Result<bool> {
+    while !datagram.is_empty() {
+        let message = NetlinkMessage::<SockDiagMessage>::deserialize(datagram).map_err(io::Error::other)?;
+        if message.header.flags & NLM_F_DUMP_INTR != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::Interrupted,
+                "the kernel's socket dump was interrupted",
+            ));
+        }
+        match message.payload {
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                let socket = &response.header;
+                let id = &socket.socket_id;
+                each(DiagSocket {
+                    state: socket.state,
+                    local: canonical(id.source_address, id.source_port),
+                    remote: canonical(id.destination_address, id.destination_port),
+                    is_mini_socket: socket.timer == Some(Timer::TimeWait),
+                    receive_queue: socket.recv_queue,
+                    send_queue: socket.send_queue,
+                });
+            }
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => {
+                return Err(io::Error::from_raw_os_error(error.raw_code().saturating_neg()));
+            }
+            _ => {}
+        }
+        let step = (message.header.length as usize).next_multiple_of(4);
+        datagram = datagram.get(step..).unwrap_or_default();
+    }
+    Ok(false)
 }
 
 /// IPv4 has one spelling, whichever socket family carries it.

@@ -124,6 +124,33 @@ fn all_mistakes_are_told_at_once_each_with_its_line() {
 }
 
 #[test]
+fn a_file_of_nothing_but_mistakes_is_not_told_to_its_end() {
+    let keys: Vec<String> = (0..100_000).map(|key| format!("key{key} = 1\n")).collect();
+    let error = Settings::parse(&keys.concat(), Path::new("wrong")).expect_err("wrong").to_string();
+    assert_eq!(error.lines().count(), 102, "the head, 100 mistakes, and that there are more");
+    assert!(error.ends_with(
+        "line 100000: more than 100 mistakes; what follows is not looked at, correct these first"
+    ));
+}
+
+#[test]
+fn what_lies_too_deep_has_a_line() {
+    for deep in [format!("{}x = 1\n", "k.".repeat(100)), format!("x = {}\n", "[".repeat(100))] {
+        let text = format!("[web]\nmax_requests = 1\n{deep}[state]\n");
+        let error = Settings::parse(&text, Path::new("deep")).expect_err("too deep").to_string();
+        assert!(error.contains("line 3: ") && error.contains("recursion"), "{error}");
+    }
+}
+
+#[test]
+fn what_a_message_quotes_stays_in_its_line() {
+    for text in [r#"web.telemetry_path = "a\n\u001b[2J""#, r#""a\u001b[2J" = 1"#] {
+        let error = Settings::parse(text, Path::new("wrong")).expect_err("wrong").to_string();
+        assert!(error.contains(r"\u{1b}[2J") && !error.contains(char::is_control), "{error:?}");
+    }
+}
+
+#[test]
 fn a_file_of_10_mb_is_refused_before_it_is_read() {
     let directory = tempfile::TempDir::new().expect("a temporary directory");
     let file = directory.path().join("large.toml");
@@ -139,6 +166,33 @@ fn overlapping_networks_are_told() {
     let overlaps = settings.overlaps();
     let [overlap] = overlaps.as_slice() else { panic!("{overlaps:?}") };
     assert_eq!((&*overlap.inner.1, &*overlap.outer.1), ("lab", "office"));
+}
+
+#[test]
+fn every_network_around_another_is_an_overlap_and_none_beside_it() {
+    let group = |name, cidrs| format!("[[peer]]\nname = \"{name}\"\ncidrs = {cidrs}\n");
+    let text = [
+        group("a", r#"["10.0.0.0/8", "10.2.3.0/24", "2001:db8::/32"]"#),
+        group("b", r#"["10.2.0.0/16", "10.3.0.0/16", "192.0.2.0/24"]"#),
+        group("c", r#"["10.2.3.4", "2001:db8::1"]"#),
+    ];
+    let settings = Settings::parse(&text.concat(), Path::new("three")).expect("right");
+    let mut found: Vec<String> = settings
+        .overlaps()
+        .iter()
+        .map(|overlap| format!("{} in {}", overlap.inner.0, overlap.outer.0))
+        .collect();
+    found.sort();
+    let expected = [
+        "10.2.0.0/16 in 10.0.0.0/8",
+        "10.2.3.0/24 in 10.2.0.0/16",
+        "10.2.3.4/32 in 10.0.0.0/8",
+        "10.2.3.4/32 in 10.2.0.0/16",
+        "10.2.3.4/32 in 10.2.3.0/24",
+        "10.3.0.0/16 in 10.0.0.0/8",
+        "2001:db8::1/128 in 2001:db8::/32",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

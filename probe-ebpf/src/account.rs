@@ -207,9 +207,9 @@ const _: () = assert!(size_of::<Histogram>() == 112);
 const _: () = assert!(size_of::<Counters>() == 528 && COUNTER_WORDS == 66);
 const _: () = assert!(size_of::<Account>() == 600 && align_of::<Account>() == 8);
 
-// SAFETY: `repr(C)`, `Copy`, without padding (derived `bytemuck::Pod` checks that) and valid for every bit pattern.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for PeerKey {}
-// SAFETY: as above.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Account {}

@@ -64,7 +64,7 @@ pub const ESTABLISHED_FLAG: u64 = 2;
 /// The first SYN has been counted.
 pub const SYN_COUNTED_FLAG: u64 = 4;
 
-// SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for FourTuple {}
 

@@ -41,6 +41,6 @@ impl Port {
 
 const _: () = assert!(size_of::<Port>() == 24);
 
-// SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Port {}

@@ -45,9 +45,9 @@ pub struct Extras {
     pub send_reset_sockaddr: u32,
 }
 
-// SAFETY: `repr(C)`, `Copy`, only `u32` fields.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Record {}
-// SAFETY: as above.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Extras {}

@@ -44,6 +44,6 @@ pub struct EndedRefusal {
 const _: () = assert!(size_of::<Refusal>() == 64);
 const _: () = assert!(size_of::<EndedRefusal>() == 104);
 
-// SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Refusal {}

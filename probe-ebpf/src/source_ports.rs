@@ -35,6 +35,6 @@ impl PortSet {
 
 const _: () = assert!(size_of::<PortSet>() == 8_200 && align_of::<PortSet>() == 4);
 
-// SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for PortSet {}

@@ -49,6 +49,6 @@ pub const PORTS_ONLY: u32 = 1;
 
 const _: () = assert!(size_of::<Sweep>() == 80);
 
-// SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Sweep {}

@@ -51,6 +51,6 @@ pub const TIME_WAIT_NS: u64 = 60_000_000_000;
 
 const _: () = assert!(size_of::<TupleSet>() == 128);
 
-// SAFETY: `repr(C)`, `Copy`, without padding and valid for every bit pattern.
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for TupleSet {}

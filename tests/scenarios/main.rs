@@ -6,6 +6,7 @@ mod alerts;
 mod census;
 mod endings;
 mod faults;
+mod kubernetes;
 mod limits;
 mod metrics;
 mod monitoring;

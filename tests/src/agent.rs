@@ -11,7 +11,7 @@ use std::{
 use prometheus_parse::{Scrape, Value};
 use tempfile::TempDir;
 
-use crate::{capture::Reuses, host::Host, http::Door, journal::Journal, process::Process, program};
+use crate::{capture::Reuses, host::Host, http::Door, journal::Journal, pod::Pod, process::Process, program};
 
 /// Where each agent serves, on its own host's loopback.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
@@ -102,8 +102,20 @@ impl<'a> Agent<'a> {
         Self::run(host, command, args, state, Door::Open)
     }
 
+    /// Starts the agent of a pod, on the node `host`, and waits until it is ready.
+    #[must_use]
+    pub fn start_pod(host: &'a Host, pod: &Pod) -> Self {
+        let mut command = host.command("bwrap");
+        pod.enter(&mut command, &IpAddr::from(ADDRESS.0).to_string());
+        Self::begin(host, command, Door::Open)
+    }
+
     fn run(host: &'a Host, mut command: Command, args: &[&str], state: &Path, door: Door) -> Self {
         command.arg("run").args(args).env("STATE_DIRECTORY", state);
+        Self::begin(host, command, door)
+    }
+
+    fn begin(host: &'a Host, command: Command, door: Door) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let name = format!("the agent on {}", host.name());
         let mut agent = Self { host, door, process: Process::start(name, directory, command) };
@@ -150,6 +162,15 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn pid(&self) -> rustix::process::Pid {
         self.process.pid()
+    }
+
+    /// The process of the agent itself, where [`Agent::pid`] is that of the pod's sandbox.
+    #[must_use]
+    pub fn pid_in_pod(&self) -> i32 {
+        let pid = self.pid().as_raw_nonzero();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(children).expect("the sandbox runs");
+        children.trim().parse().unwrap_or_else(|_| panic!("not one process in the pod: {children}"))
     }
 
     /// Its resident memory that no file backs, as the kernel counts it.

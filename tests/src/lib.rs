@@ -23,6 +23,7 @@ pub mod journal;
 pub mod monitoring;
 pub mod nat;
 pub mod plays;
+pub mod pod;
 mod process;
 pub mod soak;
 pub mod topology;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
 
+mod fuzz;
+mod helm;
 mod lab;
 mod rules;
 mod run;
@@ -41,6 +43,8 @@ enum Cli {
         #[arg(long, default_value_t = 60)]
         minutes: u64,
     },
+    /// Fuzz the readers of what others wrote: kernel, configuration, clients, saved state
+    Fuzz(fuzz::Options),
     /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
@@ -78,6 +82,7 @@ impl Cli {
             Self::Lab { incident } => lab::play(incident),
             Self::Vm(options) => vm::play(&options),
             Self::Soak { minutes } => lab::soak(minutes),
+            Self::Fuzz(options) => fuzz::fuzz(&options),
             Self::Test(options) => test::test(&options),
         }
     }

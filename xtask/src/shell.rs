@@ -3,7 +3,8 @@
 use std::{
     env,
     ffi::OsStr,
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -35,6 +36,23 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let extra = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(extra).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// The files of a directory whose names end so. That there are none is an error: a tool would find nothing to complain of.
+pub(crate) fn files(directory: &Path, end: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", directory.display()))?.path();
+        if path.to_string_lossy().ends_with(end) {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        bail!("{} has no file *{end}", directory.display());
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The command as one would type it, with the environment it is given but the PATH.

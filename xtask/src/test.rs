@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    rules, setup,
+    fuzz, helm, rules, setup,
     shell::{output, run},
 };
 
@@ -27,10 +27,18 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
         cargo(&["fmt", "--all", "--check"], None)?;
         cargo(&["clippy", "--all-targets", "--", "--deny", "warnings"], None)?;
         rules::test()?;
+        helm::test()?;
+        dependencies()?;
     }
-    cargo(&["test", "--workspace", "--exclude", "lab", "--exclude", "probe-ebpf"], filter)?;
+    cargo(
+        &["test", "--workspace", "--exclude", "lab", "--exclude", "probe-ebpf", "--exclude", "fuzz"],
+        filter,
+    )?;
     cargo(&["test", "--package", "probe-ebpf", "--lib"], filter)?;
     cargo(&["build", "--package", "tcpwarden", "--package", "lab", "--bins"], None)?;
+    if filter.is_none() {
+        fuzz::test()?;
+    }
     if options.no_kernel {
         cargo(&["test", "--package", "lab", "--lib"], filter)?;
         let list =
@@ -47,6 +55,16 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
     // scenarios hold every single one against the wire.
     let args = ["test", "--package", "lab", "--"].into_iter().chain(filter).chain(["--test-threads=1"]);
     cargo(&args.collect::<Vec<_>>(), None)
+}
+
+/// Whether every dependency has a licence that is allowed, one version, and comes from the registry.
+fn dependencies() -> anyhow::Result<()> {
+    setup::cargo_deny()?;
+    cargo(&["deny", "check", "licenses", "bans", "sources"], None)?;
+    println!(
+        "not checked: whether a known vulnerability is in a dependency, which takes the RustSec database from the network; run: cargo deny check advisories"
+    );
+    Ok(())
 }
 
 fn cargo(args: &[&str], filter: Option<&str>) -> anyhow::Result<()> {

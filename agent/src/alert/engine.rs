@@ -88,10 +88,9 @@ impl Engine {
         self.silences = silences;
     }
 
-    /// Takes what was raised before a restart.
+    /// Takes what was raised before a restart, as much of it as can be raised.
     pub fn restore(&mut self, now: Now, saved: &[SavedAlert]) {
-        for saved in saved {
-            let Some(alert) = saved.alert() else { continue };
+        for alert in saved.iter().filter_map(SavedAlert::alert).take(CAPACITY) {
             let key = alert.key();
             let watch = Watch {
                 levels: Levels::raised(alert.severity),

@@ -10,6 +10,9 @@ use crate::{
     model::{AccountId, Direction, Peer},
 };
 
+/// The last second that RFC 3339 can write: no alert began later.
+const LAST: u64 = 253_402_300_799;
+
 /// An alert that was raised when the agent ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SavedAlert {
@@ -69,9 +72,12 @@ impl SavedAlert {
         }
     }
 
-    /// The alert, without its numbers; `None` where there is no such alert any more.
+    /// The alert, without its numbers; `None` where there is no such alert any more, or it never was.
     #[must_use]
     pub fn alert(&self) -> Option<Alert> {
+        if self.since > LAST {
+            return None;
+        }
         let group = self.group.as_deref().map(|name| Peer::Group(Arc::from(name)));
         let peer = group.or(self.address.map(Peer::Address));
         let direction = if self.outbound { Direction::Outbound } else { Direction::Inbound };
@@ -97,6 +103,19 @@ impl SavedAlert {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_date_can_tell_never_was() {
+        let saved = |since: u64| -> SavedAlert {
+            let text = format!(
+                r#"{{"alert":"AgentDegraded","outbound":false,"critical":false,"since":{since},"announced":true,"text":""}}"#
+            );
+            serde_json::from_str(&text).expect("a saved alert")
+        };
+        // `date -ud 9999-12-31T23:59:59Z +%s`
+        assert!(saved(253_402_300_799).alert().is_some());
+        assert_eq!(saved(253_402_300_800).alert(), None);
+    }
 
     #[test]
     fn only_the_text_may_differ() {

@@ -13,6 +13,9 @@ use super::{
     raw,
 };
 
+/// So many mistakes of one file are told. Each takes another look at the whole of it.
+const MOST: usize = 100;
+
 /// A key of a table, or a place in an array.
 enum Step {
     Key(String),
@@ -35,7 +38,9 @@ impl<'a> Document<'a> {
         }
         let mut mistakes = Mistakes::new(path);
         for error in &errors {
-            mistakes.add(document.mistake(error));
+            let mut mistake = document.mistake(error);
+            mistake.line.get_or_insert_with(|| first_line(text, error.message()));
+            mistakes.add(mistake);
         }
         Err(mistakes)
     }
@@ -44,7 +49,7 @@ impl<'a> Document<'a> {
     /// that the next mistake comes to light.
     pub fn read(&mut self, mistakes: &mut Mistakes) -> raw::File {
         let mut lacks = String::new();
-        loop {
+        for _ in 0..MOST {
             match raw::File::deserialize(Deserializer::from(self.root.clone())) {
                 Ok(file) => return file,
                 Err(error) => {
@@ -62,6 +67,9 @@ impl<'a> Document<'a> {
                 }
             }
         }
+        let what = format!("more than {MOST} mistakes; what follows is not looked at, correct these first");
+        mistakes.add(Mistake { line: Some(self.text.lines().count().max(1)), what });
+        raw::File::default()
     }
 
     fn mistake(&self, error: &Error) -> Mistake {
@@ -105,6 +113,16 @@ impl<'a> Document<'a> {
         let first = named.as_deref().unwrap_or(first);
         rest.map_or_else(|| first.to_owned(), |rest| format!("{first}.{rest}"))
     }
+}
+
+/// The parser names no place for what lies too deep: it is the first line that makes it complain.
+fn first_line(text: &str, message: &str) -> usize {
+    let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+    let is_right = |end: &usize| {
+        let (_, errors) = DeTable::parse_recoverable(&text[..*end]);
+        errors.iter().all(|error| error.message() != message)
+    };
+    ends.partition_point(is_right) + 1
 }
 
 /// The innermost entry that holds a span.

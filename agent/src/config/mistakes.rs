@@ -37,7 +37,9 @@ impl ConfigError {
     /// A single mistake: the place, the value and the remedy.
     #[must_use]
     pub fn one(path: &Path, what: String) -> Self {
-        Self::Wrong(Mistakes { path: path.to_owned(), all: vec![Mistake { line: None, what }] })
+        let mut mistakes = Mistakes::new(path);
+        mistakes.add(Mistake { line: None, what });
+        Self::Wrong(mistakes)
     }
 }
 
@@ -71,8 +73,18 @@ impl Mistakes {
         Self { path: path.to_owned(), all: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, mistake: Mistake) {
-        self.all.push(mistake);
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
+        self.all.iter()
+    }
+
+    /// What a mistake quotes of the file may hold anything; it stays in its line, and leaves a terminal alone.
+    pub(super) fn add(&mut self, Mistake { line, what }: Mistake) {
+        let mut shown = String::with_capacity(what.len());
+        for c in what.chars() {
+            if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+        }
+        self.all.push(Mistake { line, what: shown });
     }
 
     /// `value` unless something is wrong.

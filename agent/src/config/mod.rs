@@ -3,6 +3,7 @@
 mod alerts;
 mod check;
 mod document;
+mod file;
 mod mistakes;
 mod peers;
 pub mod raw;
@@ -11,6 +12,7 @@ mod settings;
 mod silences;
 
 pub use alerts::{AlertName, AlertSettings, Alerts, Measure, Thresholds};
+pub use file::read_file;
 pub use mistakes::{ConfigError, Mistake, Mistakes};
 pub use peers::{Overlap, PeerGroup};
 pub use raw::Limits;

@@ -88,21 +88,24 @@ pub(super) fn groups(check: &mut Check<'_>, peers: &[raw::Peer]) -> Vec<PeerGrou
 
 /// Where networks of two groups overlap. That is allowed: the most specific one wins.
 pub(super) fn overlaps(groups: &[PeerGroup]) -> Vec<Overlap> {
-    let all: Vec<(IpNet, &Arc<str>)> = groups
+    let mut all: Vec<(IpNet, &Arc<str>)> = groups
         .iter()
         .flat_map(|group| group.networks.iter().map(|&network| (network, &group.name)))
         .collect();
-    let within = |inner: &(IpNet, &Arc<str>), outer: &(IpNet, &Arc<str>)| {
-        inner.1 != outer.1 && inner.0 != outer.0 && outer.0.contains(&inner.0)
-    };
-    let pairs = all.iter().flat_map(|inner| all.iter().map(move |outer| (inner, outer)));
-    pairs
-        .filter(|(inner, outer)| within(inner, outer))
-        .map(|(inner, outer)| Overlap {
+    // What is around a network then stands before it, with nothing but what is in both of them between.
+    all.sort_unstable();
+    let mut around: Vec<(IpNet, &Arc<str>)> = Vec::new();
+    let mut overlaps = Vec::new();
+    for inner in all {
+        while around.pop_if(|outer| !outer.0.contains(&inner.0)).is_some() {}
+        let others = around.iter().filter(|outer| outer.1 != inner.1 && outer.0 != inner.0);
+        overlaps.extend(others.map(|outer| Overlap {
             inner: (inner.0, Arc::clone(inner.1)),
             outer: (outer.0, Arc::clone(outer.1)),
-        })
-        .collect()
+        }));
+        around.push(inner);
+    }
+    overlaps
 }
 
 /// A network or a single address; v4-mapped IPv6 becomes the IPv4 it means, as the accounts spell it.

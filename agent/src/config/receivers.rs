@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     str::FromStr as _,
     sync::Arc,
@@ -11,10 +11,13 @@ use std::{
 use http::Uri;
 use serde::Deserialize;
 
-use super::{check::Check, raw};
+use super::{check::Check, file::read_file, raw};
 
 /// A secret may be so long, in bytes.
 const SECRET_LIMIT: u64 = 16 * 1024;
+
+/// The authorities of a receiver may be so many, in bytes; all that a system trusts are a quarter of it.
+const PEM_LIMIT: u64 = 1024 * 1024;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -66,11 +69,8 @@ impl Secret {
 
     /// The first line of a file.
     fn read(path: &Path) -> Result<Self, String> {
-        let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
-        if size > SECRET_LIMIT {
-            return Err(format!("has {size} bytes, more than {SECRET_LIMIT}"));
-        }
-        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let text = read_file(path, SECRET_LIMIT).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(text).map_err(|error| error.to_string())?;
         match text.lines().next().map(str::trim) {
             None | Some("") => Err("has an empty first line".to_owned()),
             Some(line) => Ok(Self(line.to_owned())),
@@ -191,7 +191,7 @@ fn endpoint(
         Secret::read,
     );
     let ca = file(check, &format!("{at}.ca_file"), raw.ca_file.as_ref(), directory, |path| {
-        let pem = fs::read(path).map_err(|error| error.to_string())?;
+        let pem = read_file(path, PEM_LIMIT).map_err(|error| error.to_string())?;
         let holds_one = String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----");
         holds_one.then_some(pem).ok_or_else(|| "holds no certificate in PEM".to_owned())
     });

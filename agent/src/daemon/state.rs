@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::{alert::SavedAlert, notify::SavedOutbox};
+use crate::{alert::SavedAlert, config::read_file, notify::SavedOutbox};
 
 /// The file in the state directory.
 const FILE: &str = "alerts.json";
@@ -17,17 +17,32 @@ const FILE: &str = "alerts.json";
 /// What the file holds; another version is not read.
 const VERSION: u32 = 1;
 
+/// So large may it be, in bytes; a thousand alerts, told to a dozen receivers, are a tenth of it.
+const LIMIT: u64 = 64 * 1024 * 1024;
+
 /// The content of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct State {
+pub struct State {
     version: u32,
+    /// The alerts that were raised.
     pub alerts: Vec<SavedAlert>,
+    /// What each receiver was told, by its name.
     pub receivers: BTreeMap<String, SavedOutbox>,
 }
 
 impl State {
-    pub fn new(alerts: Vec<SavedAlert>, receivers: BTreeMap<String, SavedOutbox>) -> Self {
+    pub(super) fn new(alerts: Vec<SavedAlert>, receivers: BTreeMap<String, SavedOutbox>) -> Self {
         Self { version: VERSION, alerts, receivers }
+    }
+
+    /// Reads the content of the file.
+    ///
+    /// # Errors
+    /// When it is something else, or of another version.
+    pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        let state: Self = serde_json::from_slice(text).context("is not what was saved")?;
+        anyhow::ensure!(state.version == VERSION, "has version {}, not {VERSION}", state.version);
+        Ok(state)
     }
 }
 
@@ -47,7 +62,7 @@ impl Store {
             log::warn!("state {}: cannot be read: {error}", path.display());
             None
         });
-        let state = state.and_then(|text| match parse(&text) {
+        let state = state.and_then(|text| match State::parse(&text) {
             Ok(state) => Some(state),
             Err(error) => {
                 let aside = path.with_extension("json.broken");
@@ -95,17 +110,11 @@ impl Store {
 
 /// `None` where there is no file.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match read_file(path, LIMIT) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn parse(text: &[u8]) -> anyhow::Result<State> {
-    let state: State = serde_json::from_slice(text).context("is not what was saved")?;
-    anyhow::ensure!(state.version == VERSION, "has version {}, not {VERSION}", state.version);
-    Ok(state)
 }
 
 /// Replaces the file at once: a reader sees the old state or the new one.

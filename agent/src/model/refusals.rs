@@ -92,7 +92,7 @@ impl RefusedReuse {
 /// Whether no further SYN of a story is to be expected at a monotonic time.
 #[must_use]
 pub fn has_given_up(refusal: &Refusal, now_ns: u64) -> bool {
-    let longest = (2 * refusal.longest_pause_ns).max(FIRST_PAUSE_NS) + MARGIN_NS;
+    let longest = refusal.longest_pause_ns.saturating_mul(2).max(FIRST_PAUSE_NS).saturating_add(MARGIN_NS);
     now_ns.saturating_sub(refusal.last_ns) > longest
 }
 
@@ -190,5 +190,7 @@ mod tests {
             |longest_s| Refusal { last_ns: 10 * S, longest_pause_ns: longest_s * S, ..Refusal::zeroed() };
         assert!(!has_given_up(&refusal(0), 14 * S) && has_given_up(&refusal(0), 14 * S + 1));
         assert!(!has_given_up(&refusal(8), 27 * S) && has_given_up(&refusal(8), 27 * S + 1));
+        let endless = Refusal { longest_pause_ns: u64::MAX, ..refusal(0) };
+        assert!(!has_given_up(&endless, u64::MAX), "whatever the kernel side left behind");
     }
 }

@@ -97,7 +97,7 @@ impl Outbox {
         repeat: Option<Duration>,
         known: &SavedOutbox,
     ) -> Self {
-        let entries = known.0.iter().filter_map(|saved| {
+        let entries = known.0.iter().take(MOST).filter_map(|saved| {
             let alert = saved.alert()?;
             let told = Told { severity: alert.severity, since: alert.since, at: None };
             Some((alert.key(), Entry::new(Arc::new(alert), Some(told))))

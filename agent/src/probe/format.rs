@@ -38,13 +38,6 @@ struct Format {
 }
 
 impl Format {
-    fn read(tracefs: &Path, event: &str) -> Result<Self, FormatError> {
-        let path = tracefs.join("events").join(event).join("format");
-        let text = fs::read_to_string(&path)
-            .map_err(|source| FormatError::Unreadable { path: path.display().to_string(), source })?;
-        Ok(Self::parse(event, &text))
-    }
-
     fn parse(event: &str, text: &str) -> Self {
         Self { event: event.to_owned(), fields: text.lines().filter_map(parse_field).collect() }
     }
@@ -89,9 +82,10 @@ fn parse_field(line: &str) -> Option<(String, (u32, u32))> {
     let declaration = parts.next()?.strip_prefix("field:")?;
     // An array's length may be an expression: `__u8 saddr[sizeof(struct sockaddr_in6)]`.
     let name = declaration.split('[').next()?.rsplit([' ', '*']).next()?.to_owned();
-    let offset = parts.next()?.strip_prefix("offset:")?.parse().ok()?;
+    // A record is never larger than 64 KiB: what lies behind is no offset, and `ABSENT` least of all.
+    let offset: u16 = parts.next()?.strip_prefix("offset:")?.parse().ok()?;
     let size = parts.next()?.strip_prefix("size:")?.parse().ok()?;
-    Some((name, (offset, size)))
+    Some((name, (offset.into(), size)))
 }
 
 /// The layouts of all five records, as the kernel side wants them.
@@ -114,10 +108,16 @@ pub struct Records {
 impl Records {
     /// Reads the layouts of the running kernel.
     pub fn read(tracefs: &Path) -> Result<Self, FormatError> {
-        Self::from_formats(|event| Format::read(tracefs, event))
+        Self::parse(|event| {
+            let path = tracefs.join("events").join(event).join("format");
+            fs::read_to_string(&path)
+                .map_err(|source| FormatError::Unreadable { path: path.display().to_string(), source })
+        })
     }
 
-    fn from_formats(format: impl Fn(&str) -> Result<Format, FormatError>) -> Result<Self, FormatError> {
+    /// Takes the layouts from the texts of `format` files; `text` has that of an event such as `tcp/tcp_send_reset`.
+    pub fn parse(text: impl Fn(&str) -> Result<String, FormatError>) -> Result<Self, FormatError> {
+        let format = |event: &str| Ok(Format::parse(event, &text(event)?));
         let state = format("sock/inet_sock_set_state")?;
         let retransmit = format("tcp/tcp_retransmit_skb")?;
         let synack = format("tcp/tcp_retransmit_synack")?;
@@ -148,10 +148,10 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
-    use super::{ABSENT, Format, Records};
+    use super::{ABSENT, Records};
 
     /// Lines as kernels 5.4 and 6.18 print them.
-    fn format(kernel: &str, event: &str) -> Format {
+    fn format(kernel: &str, event: &str) -> String {
         let lines: &[(&str, u32, u32)] = match (kernel, event) {
             ("5.4", "sock/inet_sock_set_state") => &[
                 ("const void * skaddr", 8, 8),
@@ -213,13 +213,12 @@ mod tests {
         let line = |(field, offset, size): &(&str, u32, u32)| {
             format!("\tfield:{field};\toffset:{offset};\tsize:{size};\tsigned:0;\n")
         };
-        let text: Vec<String> = lines.iter().map(line).collect();
-        Format::parse(event, &text.concat())
+        lines.iter().map(line).collect()
     }
 
     #[test]
     fn protocol_is_one_byte_on_old_kernels_and_shifts_what_follows() {
-        let old = Records::from_formats(|event| Ok(format("5.4", event))).expect("all fields are there");
+        let old = Records::parse(|event| Ok(format("5.4", event))).expect("all fields are there");
         assert_eq!((old.extras.state_protocol, old.extras.state_protocol_width), (30, 1));
         assert_eq!((old.state.local, old.state.remote), (39, 55));
         assert_eq!(old.extras.retransmit_error, ABSENT);
@@ -228,7 +227,7 @@ mod tests {
 
     #[test]
     fn new_kernels_report_failed_sends_and_sockaddrs() {
-        let new = Records::from_formats(|event| Ok(format("6.18", event))).expect("all fields are there");
+        let new = Records::parse(|event| Ok(format("6.18", event))).expect("all fields are there");
         assert_eq!(new.extras.state_protocol_width, 2);
         assert_eq!(new.extras.retransmit_error, 76);
         assert_eq!(
@@ -238,9 +237,15 @@ mod tests {
     }
 
     #[test]
+    fn what_no_record_can_hold_is_no_field() {
+        let far = |event: &str| format("6.18", event).replace("offset:8;", "offset:4294967295;");
+        let error = Records::parse(|event| Ok(far(event))).expect_err("beyond every record");
+        assert_eq!(error.to_string(), "sock/inet_sock_set_state has no field skaddr");
+    }
+
+    #[test]
     fn a_missing_field_is_named() {
-        let error =
-            Records::from_formats(|event| Ok(Format::parse(event, ""))).expect_err("nothing is there");
+        let error = Records::parse(|_| Ok(String::new())).expect_err("nothing is there");
         assert_eq!(error.to_string(), "sock/inet_sock_set_state has no field oldstate");
     }
 }

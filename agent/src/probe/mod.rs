@@ -4,10 +4,10 @@
 
 pub mod capability;
 mod clock;
-mod format;
+pub mod format;
 mod hooks;
 mod load;
-mod offsets;
+pub mod offsets;
 mod prototypes;
 mod refusals;
 mod rights;

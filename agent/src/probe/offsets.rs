@@ -21,6 +21,7 @@ pub struct Offsets {
 
 impl Offsets {
     /// Every offset unknown: a kernel without BTF.
+    #[must_use]
     pub fn unknown() -> Self {
         Self {
             fields: vec![ABSENT; FIELDS.len()],
@@ -36,22 +37,34 @@ impl Offsets {
         let btf = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)
             .or_else(|_| Btf::from_file(KERNEL_BTF))
             .with_context(|| format!("cannot parse {KERNEL_BTF}"))?;
+        Self::of(&btf)
+    }
+
+    /// Takes them from the bytes of a BTF file.
+    pub fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
+        Self::of(&Btf::from_bytes(bytes)?)
+    }
+
+    fn of(btf: &Btf) -> anyhow::Result<Self> {
         let fields = FIELDS
             .iter()
             .map(|field| {
-                offset_of(&btf, field.structure, field.member).with_context(|| {
+                offset_of(btf, field.structure, field.member).with_context(|| {
                     format!("this kernel's struct {} has no {}", field.structure, field.member)
                 })
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Self {
             fields,
-            prototypes: Prototypes::read(&btf, HOOKS.iter().flat_map(|hook| hook.ways)),
-            drop_not_specified: drop_reason(&btf, "SKB_DROP_REASON_NOT_SPECIFIED"),
-            drop_tw_paws: drop_reason(&btf, "SKB_DROP_REASON_TCP_RFC7323_TW_PAWS"),
+            prototypes: Prototypes::read(btf, HOOKS.iter().flat_map(|hook| hook.ways)),
+            drop_not_specified: drop_reason(btf, "SKB_DROP_REASON_NOT_SPECIFIED"),
+            drop_tw_paws: drop_reason(btf, "SKB_DROP_REASON_TCP_RFC7323_TW_PAWS"),
         })
     }
 }
+
+/// Structures without a name lie in each other no deeper than this.
+const DEEPEST: u32 = 16;
 
 /// Offset in bytes of a dotted member path.
 fn offset_of(btf: &Btf, structure: &str, path: &str) -> anyhow::Result<u32> {
@@ -67,8 +80,8 @@ fn offset_of(btf: &Btf, structure: &str, path: &str) -> anyhow::Result<u32> {
     let mut names = path.split('.').peekable();
     while let Some(name) = names.next() {
         let (offset, member) =
-            find_member(btf, &current, name)?.ok_or_else(|| anyhow!("no member {name}"))?;
-        bits += offset;
+            find_member(btf, &current, name, DEEPEST)?.ok_or_else(|| anyhow!("no member {name}"))?;
+        bits = sum(bits, offset)?;
         if names.peek().is_some() {
             current = member.ok_or_else(|| anyhow!("{name} is no structure"))?;
         }
@@ -76,9 +89,19 @@ fn offset_of(btf: &Btf, structure: &str, path: &str) -> anyhow::Result<u32> {
     Ok(bits / 8)
 }
 
+fn sum(bits: u32, more: u32) -> anyhow::Result<u32> {
+    bits.checked_add(more).context("it lies beyond every structure")
+}
+
 /// A member by name, looking through anonymous structures and unions: its offset in bits, and its type if it is a
 /// structure itself.
-fn find_member(btf: &Btf, within: &Struct, name: &str) -> anyhow::Result<Option<(u32, Option<Struct>)>> {
+fn find_member(
+    btf: &Btf,
+    within: &Struct,
+    name: &str,
+    depth: u32,
+) -> anyhow::Result<Option<(u32, Option<Struct>)>> {
+    let below = depth.checked_sub(1).context("its structures lie in each other without end")?;
     for member in &within.members {
         let offset = member.bit_offset();
         let inner = match btf.resolve_chained_type(member) {
@@ -91,9 +114,9 @@ fn find_member(btf: &Btf, within: &Struct, name: &str) -> anyhow::Result<Option<
         }
         if member_name.is_empty()
             && let Some(inner) = &inner
-            && let Some((inner_offset, found)) = find_member(btf, inner, name)?
+            && let Some((inner_offset, found)) = find_member(btf, inner, name, below)?
         {
-            return Ok(Some((offset + inner_offset, found)));
+            return Ok(Some((sum(offset, inner_offset)?, found)));
         }
     }
     Ok(None)

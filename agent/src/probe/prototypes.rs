@@ -7,6 +7,9 @@ use btf_rs::{Btf, BtfType, Type};
 
 use super::hooks::{Mode, Way};
 
+/// How many pointers and qualifiers may lie around a type; the kernel's have a handful, and a damaged file may go round in circles.
+const DEEPEST: u32 = 16;
+
 /// The argument types of each typed hook, as far as this kernel has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prototypes(Vec<(&'static str, String)>);
@@ -51,32 +54,33 @@ fn arguments(btf: &Btf, mode: Mode, target: &str) -> Option<String> {
     };
     let found = btf.resolve_types_by_name(&name).ok()?;
     let mut current = found.into_iter().find(|found| matches!(found, Type::Typedef(_) | Type::Func(_)))?;
-    while !matches!(current, Type::FuncProto(_)) {
+    for _ in 0..DEEPEST {
+        if let Type::FuncProto(prototype) = current {
+            let arguments = prototype.parameters.iter().skip(private);
+            let types: Option<Vec<String>> =
+                arguments.map(|argument| target_of(btf, argument, DEEPEST)).collect();
+            return Some(types?.join(", "));
+        }
         current = btf.resolve_chained_type(current.as_btf_type()?).ok()?;
     }
-    let Type::FuncProto(prototype) = current else { return None };
-    let types: Option<Vec<String>> =
-        prototype.parameters.iter().skip(private).map(|parameter| pointed(btf, parameter)).collect();
-    Some(types?.join(", "))
+    None
 }
 
 /// The type that another one leads to, spelled out; nothing is `void`.
-fn pointed(btf: &Btf, from: &(impl BtfType + ?Sized)) -> Option<String> {
+fn target_of(btf: &Btf, from: &(impl BtfType + ?Sized), depth: u32) -> Option<String> {
     match from.get_type_id()? {
         0 => Some("void".to_owned()),
-        id => spell(btf, &btf.resolve_type_by_id(id).ok()?),
+        id => spell(btf, &btf.resolve_type_by_id(id).ok()?, depth.checked_sub(1)?),
     }
 }
 
-fn spell(btf: &Btf, r#type: &Type) -> Option<String> {
+fn spell(btf: &Btf, r#type: &Type, depth: u32) -> Option<String> {
     let named =
         |keyword: &str, named: &dyn BtfType| Some(format!("{keyword}{}", btf.resolve_name(named).ok()?));
     match r#type {
-        Type::Ptr(pointer) => Some(format!("{} *", pointed(btf, pointer)?).replace("* *", "**")),
-        Type::Const(qualified) | Type::Volatile(qualified) | Type::Restrict(qualified) => {
-            pointed(btf, qualified)
-        }
-        Type::TypeTag(tagged) => pointed(btf, tagged),
+        Type::Ptr(pointer) => Some(format!("{} *", target_of(btf, pointer, depth)?).replace("* *", "**")),
+        Type::Const(inner) | Type::Volatile(inner) | Type::Restrict(inner) => target_of(btf, inner, depth),
+        Type::TypeTag(inner) => target_of(btf, inner, depth),
         Type::Struct(structure) => named("struct ", structure),
         Type::Fwd(structure) => named("struct ", structure),
         Type::Union(union) => named("union ", union),

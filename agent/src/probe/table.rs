@@ -143,8 +143,8 @@ fn lookup_batch<K: Pod, V: Pod>(
     attr.batch.values = values.as_mut_ptr() as u64;
     attr.batch.count = u32::try_from(room).unwrap_or(u32::MAX);
     attr.batch.map_fd = fd.as_raw_fd().cast_unsigned();
-    // SAFETY: the kernel writes at most `count` keys and values, whose sizes `new` compared with the map's, and 4 bytes
-    // of `next` (a hash map's position is a u32); all buffers outlive the call.
+    // SAFETY: the kernel writes at most `count` keys and values, whose sizes `Table::new` compared with the map's and which may
+    // hold any bits (`Pod`), and 4 bytes of `next` (a hash map's position is a u32); all buffers outlive the call.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, bpf_cmd::BPF_MAP_LOOKUP_BATCH, &raw mut attr, size_of::<bpf_attr>())
     };

@@ -41,10 +41,21 @@ pub(super) struct Connection {
 
 impl Connection {
     pub async fn serve(self, stream: TcpStream) {
+        self.in_time(|connection, pace| connection.converse(stream, pace)).await;
+    }
+
+    pub async fn serve_plain<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        self.in_time(|connection, pace| connection.speak_http(stream, pace)).await;
+    }
+
+    async fn in_time<F: Future<Output = ()>>(self, converse: impl FnOnce(Self, Arc<Pace>) -> F) {
         let refused = Arc::clone(&self.refused);
         let pace = Pace::new(&self.limits);
         tokio::select! {
-            () = self.converse(stream, Arc::clone(&pace)) => {}
+            () = converse(self, Arc::clone(&pace)) => {}
             () = pace.overrun() => {
                 refused.timeout.fetch_add(1, Ordering::Relaxed);
             }

@@ -3,17 +3,13 @@
 use std::{
     io,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use axum::Router;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
-use super::{connection::Connection, web_config::Protection};
+use super::Server;
 
 /// How much of the agent its clients may take.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +54,7 @@ pub struct RefusedConnections {
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts until `stop` resolves, then lets the requests that run come to their end.
-pub(super) async fn listen(
-    listener: TcpListener,
-    router: Router,
-    protection: Arc<Protection>,
-    limits: Limits,
-    refused: Arc<RefusedConnections>,
-    stop: impl Future<Output = ()>,
-) {
+pub(super) async fn listen(listener: TcpListener, server: Server, stop: impl Future<Output = ()>) {
     let (running, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut failing = false;
@@ -91,18 +80,11 @@ pub(super) async fn listen(
         };
         failing = false;
         while connections.try_join_next().is_some() {}
-        if connections.len() >= limits.connections {
-            refused.limit.fetch_add(1, Ordering::Relaxed);
+        if connections.len() >= server.limits.connections {
+            server.refused.limit.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let connection = Connection {
-            router: router.clone(),
-            config: protection.now(),
-            limits,
-            refused: Arc::clone(&refused),
-            stopped: stopped.clone(),
-        };
-        connections.spawn(connection.serve(stream));
+        connections.spawn(server.connection(stopped.clone()).serve(stream));
     }
     drop((listener, running));
     while connections.join_next().await.is_some() {}

@@ -23,10 +23,12 @@ use axum::{
     routing::get,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::{Semaphore, watch},
     time::Instant,
 };
 
+use self::connection::Connection;
 pub use self::{
     listen::{Limits, RefusedConnections},
     web_config::Protection,
@@ -99,26 +101,60 @@ pub async fn serve(
     snapshots: watch::Receiver<Latest>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let Options { telemetry_path, max_requests, protection, limits } = options;
-    let path = telemetry_path.clone();
-    let protection = Arc::new(protection);
-    let refused = Arc::<RefusedConnections>::default();
-    let slots = max_requests.map(Semaphore::new);
-    let shared = Arc::new(Shared { snapshots, refused: Arc::clone(&refused), slots, telemetry_path });
-    let router = Router::new()
-        .route("/", get(landing))
-        .route(&path, get(metrics))
-        .route("/api/v1/alerts", get(async |state| answer(state, api::alerts)))
-        .route("/api/v1/events", get(async |state| answer(state, api::events)))
-        .route("/runbooks/{alert}", get(runbook))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .with_state(shared)
-        .layer(middleware::from_fn_with_state(Arc::clone(&protection), protect::protect));
+    let server = Server::new(options, snapshots);
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    listen::listen(listener, router, protection, limits, refused, stop).await;
+    listen::listen(listener, server, stop).await;
     Ok(())
+}
+
+/// Serves one client over a stream that is there already, over plain HTTP, until it leaves or takes too long.
+pub async fn serve_stream<S>(stream: S, options: Options, snapshots: watch::Receiver<Latest>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (_running, stopped) = watch::channel(());
+    Server::new(options, snapshots).connection(stopped).serve_plain(stream).await;
+}
+
+/// What all connections share.
+struct Server {
+    router: Router,
+    protection: Arc<Protection>,
+    limits: Limits,
+    refused: Arc<RefusedConnections>,
+}
+
+impl Server {
+    fn new(options: Options, snapshots: watch::Receiver<Latest>) -> Self {
+        let Options { telemetry_path, max_requests, protection, limits } = options;
+        let path = telemetry_path.clone();
+        let protection = Arc::new(protection);
+        let refused = Arc::<RefusedConnections>::default();
+        let slots = max_requests.map(Semaphore::new);
+        let shared = Arc::new(Shared { snapshots, refused: Arc::clone(&refused), slots, telemetry_path });
+        let router = Router::new()
+            .route("/", get(landing))
+            .route(&path, get(metrics))
+            .route("/api/v1/alerts", get(async |state| answer(state, api::alerts)))
+            .route("/api/v1/events", get(async |state| answer(state, api::events)))
+            .route("/runbooks/{alert}", get(runbook))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .with_state(shared)
+            .layer(middleware::from_fn_with_state(Arc::clone(&protection), protect::protect));
+        Self { router, protection, limits, refused }
+    }
+
+    fn connection(&self, stopped: watch::Receiver<()>) -> Connection {
+        Connection {
+            router: self.router.clone(),
+            config: self.protection.now(),
+            limits: self.limits,
+            refused: Arc::clone(&self.refused),
+            stopped,
+        }
+    }
 }
 
 async fn landing(State(shared): State<Arc<Shared>>) -> Html<String> {

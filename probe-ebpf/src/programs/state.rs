@@ -107,7 +107,7 @@ fn try_set_state(socket: &impl Socket, old: u32, new: u32) -> Option<()> {
 #[inline(always)]
 fn set_port(socket: &impl Socket, mark: u64) -> Option<()> {
     let port = PORTS.get_ptr_mut(u32::from(socket.tuple().local_port))?;
-    // SAFETY: a pointer into a live array map.
+    // SAFETY: a pointer into a live array map, to one aligned word; of two events at once, either's mark is as good.
     unsafe { (*port).mark = mark };
     Some(())
 }
@@ -255,7 +255,7 @@ fn close(socket: &impl Socket, old: u32) -> Option<()> {
             _ => ConnectFailure::Other,
         };
         let account = account(&key(&tuple, OUTBOUND))?;
-        // SAFETY: as above.
+        // SAFETY: `account` points into a live map value; all changes are atomic adds.
         unsafe {
             let counters = &raw mut (*account).counters;
             add(&raw mut (*counters).connect_failures[reason as usize], 1);

@@ -10,7 +10,7 @@ mod report;
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
@@ -70,7 +70,7 @@ pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
                 .iter()
                 .map(|&kernel| scope.spawn(move || play_on(kernel, levels, scenarios, system, programs)))
                 .collect();
-            let ended = playing.into_iter().map(|thread| thread.join());
+            let ended = playing.into_iter().map(ScopedJoinHandle::join);
             ended.map(|ended| ended.unwrap_or_else(|_| bail!("a thread panicked"))).collect()
         });
         for played in played {

@@ -366,6 +366,19 @@ fn alerts_are_bounded_and_what_finds_no_room_is_counted() {
 }
 
 #[test]
+fn a_state_file_restores_no_more_than_can_be_raised() {
+    let mut play = Play::new("");
+    play.troubled = [(account(1), Events { refused: 3, ..Events::default() })].into();
+    play.seconds(3);
+    let alert = play.engine.raised().next().expect("it is raised").clone();
+    let port = |port| SavedAlert::of(&Alert { subject: Subject::Port(port), ..alert.clone() });
+    let saved: Vec<SavedAlert> = (0..2_000).map(port).collect();
+    let mut after = Play::new("");
+    after.engine.restore(after.now, &saved);
+    assert_eq!(after.engine.raised().count(), CAPACITY);
+}
+
+#[test]
 fn a_configured_pool_that_is_not_true_is_told() {
     let mut play = Play::new("");
     let configured = Some(Ranges::whole(&[(1_024, 65_535)]));

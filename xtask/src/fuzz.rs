@@ -1,0 +1,138 @@
+//! `cargo xtask fuzz`: the readers of bytes that others wrote, under libFuzzer.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use crate::{setup, shell::run};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How long to fuzz each target; what it finds out is kept in target/fuzz for the next time
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Only this target
+    target: Option<String>,
+}
+
+/// A target of the crate `fuzz`.
+struct Target {
+    name: &'static str,
+    /// Runs within `cargo xtask test`: a few seconds.
+    runs: u32,
+    /// Where examples are, beside `fuzz/seeds`.
+    examples: &'static [&'static str],
+}
+
+const TARGETS: [Target; 8] = [
+    Target { name: "tracepoint_formats", runs: 5_000, examples: &[] },
+    Target { name: "kernel_types", runs: 20_000, examples: &[] },
+    Target { name: "socket_dumps", runs: 100_000, examples: &[] },
+    Target { name: "refused_syns", runs: 100_000, examples: &[] },
+    Target {
+        name: "configurations",
+        runs: 2_000,
+        examples: &[
+            "deploy",
+            "agent/tests/config/valid",
+            "agent/tests/config/invalid",
+            "agent/tests/config/mistakes",
+        ],
+    },
+    Target {
+        name: "web_configurations",
+        runs: 5_000,
+        examples: &[
+            "agent/tests/web-config/valid",
+            "agent/tests/web-config/invalid",
+            "agent/tests/web-config/unsupported",
+            "agent/tests/web-config/newer",
+        ],
+    },
+    Target { name: "requests", runs: 5_000, examples: &[] },
+    Target { name: "saved_states", runs: 20_000, examples: &[] },
+];
+
+const SEEDS: &str = "fuzz/seeds";
+const KEPT: &str = "target/fuzz";
+
+/// Where everything is built: macros and build scripts are the same.
+const BUILT: &str = "target";
+
+/// Longest input, in bytes: as long as the longest seed, so that nothing of them is cut off.
+const LONGEST: u32 = 16 * 1024;
+
+/// Fuzzes for a time, from where the last time ended.
+pub(crate) fn fuzz(options: &Options) -> anyhow::Result<()> {
+    setup::build_tools()?;
+    let wanted = options.target.as_deref();
+    let targets: Vec<&Target> =
+        TARGETS.iter().filter(|target| wanted.is_none_or(|wanted| wanted == target.name)).collect();
+    if targets.is_empty() {
+        bail!("there is no such target; there are {}", TARGETS.map(|target| target.name).join(", "));
+    }
+    build()?;
+    for target in targets {
+        let corpus = Path::new(KEPT).join("corpus").join(target.name);
+        target.run(&corpus, &[format!("-max_total_time={}", options.seconds)])?;
+    }
+    Ok(())
+}
+
+/// Lints the targets, and runs them, the same every time: from the seeds alone, a fixed number, with a fixed source of chance.
+pub(crate) fn test() -> anyhow::Result<()> {
+    setup::cargo_fuzz()?;
+    run(Command::new("cargo").args(["clippy", "--package", "fuzz", "--bins", "--", "--deny", "warnings"]))?;
+    build()?;
+    let nothing_kept = Path::new(KEPT).join("test");
+    for target in &TARGETS {
+        if nothing_kept.exists() {
+            fs::remove_dir_all(&nothing_kept)
+                .with_context(|| format!("cannot remove {}", nothing_kept.display()))?;
+        }
+        target.run(&nothing_kept, &[format!("-runs={}", target.runs), "-seed=1".to_owned()])?;
+    }
+    Ok(())
+}
+
+/// Without a sanitizer: what is fuzzed is safe Rust, whose faults are panics, and builds in half the time. A little optimised, and with
+/// the checks of a debug build, overflow above all. What is fuzzed is what is shipped: no `cfg(fuzzing)`.
+fn build() -> anyhow::Result<()> {
+    setup::cargo_fuzz()?;
+    run(Command::new("cargo")
+        .args(["fuzz", "build", "--fuzz-dir", "fuzz", "--dev", "--sanitizer", "none", "--no-cfg-fuzzing"])
+        .args(["--target-dir", BUILT])
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
+        .env("CARGO_PROFILE_DEV_INCREMENTAL", "false"))
+}
+
+impl Target {
+    /// `corpus` is where what is new goes. A finding is an error, and stays in a file.
+    fn run(&self, corpus: &Path, limits: &[String]) -> anyhow::Result<()> {
+        let findings = PathBuf::from(KEPT).join("findings").join(self.name);
+        for directory in [corpus, &findings] {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
+        }
+        let seeds = Path::new(SEEDS).join(self.name);
+        let program =
+            Path::new(BUILT).join(format!("{}-unknown-linux-gnu/debug", env::consts::ARCH)).join(self.name);
+        run(Command::new(program)
+            .arg(format!("-artifact_prefix={}/", findings.display()))
+            .args([format!("-max_len={LONGEST}"), "-timeout=10".to_owned(), "-rss_limit_mb=1024".to_owned()])
+            .args(["-print_final_stats=1", "-verbosity=0"])
+            .args(limits)
+            .arg(corpus)
+            .args(seeds.exists().then_some(seeds))
+            .args(self.examples))
+        .with_context(|| {
+            format!("{}: what it was given is in {}; make it a seed of a test", self.name, findings.display())
+        })
+    }
+}
