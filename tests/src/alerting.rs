@@ -86,6 +86,25 @@ pub const CONDITION: &str = MOMENTS[0];
 /// As [`CONDITION`].
 pub const NOTICE: &str = MOMENTS[2];
 
+/// The kernel's statistics of eBPF programs, of which two panels of the dashboard live; as they were before, on drop.
+struct RunStatistics(String);
+
+impl RunStatistics {
+    const SETTING: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn on() -> Self {
+        let before = fs::read_to_string(Self::SETTING).expect("kernels from 5.1 on have it");
+        fs::write(Self::SETTING, "1").expect("root may switch them on");
+        Self(before)
+    }
+}
+
+impl Drop for RunStatistics {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::SETTING, &self.0);
+    }
+}
+
 /// Plays it. `say` hears of each moment as it comes.
 pub fn play(ends: Ends, mut say: impl FnMut(&str, Duration)) -> Story {
     let net = nat(&Pool { family: Family::V4, addresses: 1, ports: Some(PORTS), loses_bare_ack: true });
@@ -93,6 +112,7 @@ pub fn play(ends: Ends, mut say: impl FnMut(&str, Duration)) -> Story {
     let files = TempDir::new().expect("a temporary directory");
     let sink = Sink::start(host, SINK);
     let alertmanager = Alertmanager::start(host, Alertmanager::PORT, &alertmanager_config());
+    let _statistics = RunStatistics::on();
     let config = Config::new(&agent_config(ends));
     let agent = Agent::start(host, &config.args());
     let prometheus = Prometheus::start(host, &prometheus_config(files.path(), ends));
