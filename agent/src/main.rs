@@ -12,12 +12,11 @@ const FAILED: u8 = 1;
 /// Wrong usage or configuration; clap uses the same.
 const USAGE: u8 = 2;
 
-#[expect(clippy::print_stderr, reason = "the one place that tells the user what went wrong")]
 fn main() -> ExitCode {
     match cli::Cli::parse().execute() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tcpwarden: {error:#}");
+            cli::log::last_words(&error);
             ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { USAGE } else { FAILED })
         }
     }

@@ -2,8 +2,11 @@
 
 mod census;
 mod check;
+#[cfg(test)]
+mod documents;
+pub(crate) mod log;
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tcpwarden::{
@@ -152,7 +155,7 @@ impl Cli {
     /// # Errors
     /// What went wrong, in one line when printed with `{:#}`.
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
-        init_log();
+        log::init();
         match self.command {
             Command::Run(run) => {
                 let overrides = Overrides {
@@ -178,27 +181,4 @@ impl Cli {
             Command::Census(census) => census::execute(census.source.mode().unwrap_or_default(), census.json),
         }
     }
-}
-
-/// Logs to stderr, without time when the journal adds its own.
-fn init_log() {
-    let filter = env_logger::Env::default().default_filter_or("info");
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    env_logger::Builder::from_env(filter)
-        .format(move |out, record| {
-            let level = record.level().as_str().to_lowercase();
-            if under_systemd {
-                // The priority prefix that the journal understands (sd-daemon(3)).
-                let priority = match record.level() {
-                    log::Level::Error => 3,
-                    log::Level::Warn => 4,
-                    log::Level::Info => 6,
-                    log::Level::Debug | log::Level::Trace => 7,
-                };
-                writeln!(out, "<{priority}>{}", record.args())
-            } else {
-                writeln!(out, "{} {level}: {}", out.timestamp_seconds(), record.args())
-            }
-        })
-        .init();
 }
