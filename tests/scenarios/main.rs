@@ -11,6 +11,7 @@ mod metrics;
 mod monitoring;
 mod nat_pool;
 mod old_syns;
+mod package;
 mod preexisting;
 mod receivers;
 mod service;

@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
 
 mod lab;
+mod licences;
+mod package;
 mod rules;
 mod run;
 mod setup;
@@ -32,6 +34,8 @@ enum Cli {
         /// Which incident
         incident: lab::Incident,
     },
+    /// Make the static binary, the Debian package, the bill of materials and their checksums, in target/package
+    Package(package::Options),
     /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
@@ -67,6 +71,7 @@ impl Cli {
                 run::run(&args)
             }
             Self::Lab { incident } => lab::play(incident),
+            Self::Package(options) => package::package(&options),
             Self::Test(options) => test::test(&options),
         }
     }

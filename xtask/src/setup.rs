@@ -10,8 +10,12 @@ use crate::shell::{find, is_root, output, run};
 /// Version of the linker that turns LLVM bitcode into eBPF objects.
 const BPF_LINKER: &str = "0.13.0";
 
+/// Versions of what makes the package.
+const CARGO_DEB: &str = "3.8.0";
+const CARGO_CYCLONEDX: &str = "0.5.9";
+
 /// Programs that the lab calls, and the Debian packages that have them.
-const TEST_TOOLS: [(&str, &str); 12] = [
+const TEST_TOOLS: [(&str, &str); 15] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nstat", "iproute2"),
@@ -24,6 +28,9 @@ const TEST_TOOLS: [(&str, &str); 12] = [
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("dpkg-deb", "dpkg"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("systemd-nspawn", "systemd-container"),
 ];
 
 /// Debian packages that are unpacked below [`TOOLS`], each into a directory of its name, and the programs wanted of them.
@@ -32,6 +39,7 @@ const TAKEN_OUT: [(&str, &[&str]); 2] = [
     ("prometheus-alertmanager", &["prometheus-alertmanager", "amtool"]),
 ];
 const TOOLS: &str = "target/tools";
+const MACHINE: &str = "target/machine/bookworm";
 const BIN: &str = "usr/bin";
 
 /// What compiling needs: nightly Rust with its sources for the kernel side, and a linker for its LLVM.
@@ -107,6 +115,25 @@ fn links_llvm(linker: &Path, llvm: u32) -> bool {
     works && names.into_iter().any(|name| name.split(['.', '-']).any(|part| part == wanted))
 }
 
+/// What the package needs beside the build: Rust's and C's side of musl, and who packs and who lists what was packed.
+pub(crate) fn package_tools() -> anyhow::Result<()> {
+    run(Command::new("rustup").args(["--quiet", "target", "add", "x86_64-unknown-linux-musl"]))?;
+    if find("musl-gcc").is_none() {
+        apt(&["musl-tools"])?;
+    }
+    cargo_tool("cargo-deb", CARGO_DEB, &["--version"])?;
+    cargo_tool("cargo-cyclonedx", CARGO_CYCLONEDX, &["cyclonedx", "--version"])
+}
+
+/// Installs a tool of cargo's in the right version, which `ask` makes it tell.
+fn cargo_tool(name: &str, version: &str, ask: &[&str]) -> anyhow::Result<()> {
+    if output(name, ask).is_some_and(|answer| answer.split_whitespace().any(|word| word == version)) {
+        return Ok(());
+    }
+    // Not optimised: building it takes longer than all it does.
+    run(Command::new("cargo").args(["install", name, "--version", version, "--locked", "--force", "--debug"]))
+}
+
 /// What the lab needs beside the build.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     let mut packages: Vec<&str> = TEST_TOOLS
@@ -119,6 +146,25 @@ pub(crate) fn test_tools() -> anyhow::Result<()> {
         apt(&packages)?;
     }
     monitoring()
+}
+
+/// The file system of a Debian machine with systemd, as an administrator finds it; the lab boots it, and never writes to it.
+pub(crate) fn machine() -> anyhow::Result<()> {
+    let root = Path::new(MACHINE);
+    if root.exists() {
+        return Ok(());
+    }
+    let unfinished = root.with_extension("unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))?;
+    }
+    fs::create_dir_all(&unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
+    let packages = "--include=systemd,systemd-sysv,dbus,iproute2,procps";
+    as_root(
+        "mmdebstrap",
+        &["--quiet", "--variant=minbase", packages, "bookworm", &unfinished.to_string_lossy()],
+    )?;
+    fs::rename(&unfinished, root).with_context(|| format!("cannot rename {}", unfinished.display()))
 }
 
 /// Prometheus and Alertmanager with their tools; it needs no root.
