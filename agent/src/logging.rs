@@ -2,6 +2,7 @@
 //! that restarts) holds up neither the reading of the kernel nor the serving of figures. What finds no room is counted.
 
 use std::{
+    fmt::Display,
     io::{self, Write as _},
     sync::{
         OnceLock,
@@ -13,7 +14,8 @@ use std::{
 };
 
 use env_logger::{Env, Target, fmt::Formatter};
-use log::Record;
+use libsystemd::logging::connected_to_journal;
+use log::{Level, Record};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 /// So many lines may wait to be written.
@@ -33,16 +35,17 @@ pub fn start() {
     if thread::Builder::new().name("log".to_owned()).spawn(move || write(&lines)).is_ok() {
         let _ = WRITER.set(writer);
     }
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    let to_journal = connected_to_journal();
     env_logger::Builder::from_env(Env::default().default_filter_or("info"))
         .target(Target::Pipe(Box::new(Queue)))
-        .format(move |out, record| format(out, record, under_systemd))
+        .format(move |out, record| format(out, record, to_journal))
         .init();
 }
 
 /// Says why the process ends.
 pub fn last_word(text: &str) {
-    put(format!("tcpwarden: {text}\n").as_bytes());
+    let words = format!("tcpwarden: {text}");
+    put(if connected_to_journal() { prioritized(Level::Error, words) } else { words + "\n" }.as_bytes());
 }
 
 /// Gives the lines that wait a moment to be written; to be called as the process ends.
@@ -60,20 +63,24 @@ pub fn lost() -> u64 {
 }
 
 /// A line, without time when the journal adds its own.
-fn format(out: &mut Formatter, record: &Record<'_>, under_systemd: bool) -> io::Result<()> {
-    if under_systemd {
-        // The priority prefix that the journal understands (sd-daemon(3)).
-        let priority = match record.level() {
-            log::Level::Error => 3,
-            log::Level::Warn => 4,
-            log::Level::Info => 6,
-            log::Level::Debug | log::Level::Trace => 7,
-        };
-        writeln!(out, "<{priority}>{}", record.args())
-    } else {
-        let level = record.level().as_str().to_lowercase();
-        writeln!(out, "{} {level}: {}", out.timestamp_seconds(), record.args())
+fn format(out: &mut Formatter, record: &Record<'_>, to_journal: bool) -> io::Result<()> {
+    if to_journal {
+        return out.write_all(prioritized(record.level(), record.args()).as_bytes());
     }
+    let level = record.level().as_str().to_lowercase();
+    writeln!(out, "{} {level}: {}", out.timestamp_seconds(), record.args())
+}
+
+/// Each line is an entry of the journal, and needs the prefix that tells its priority (sd-daemon(3)).
+fn prioritized(level: Level, text: impl Display) -> String {
+    let priority = match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    };
+    let (prefix, text) = (format!("<{priority}>"), text.to_string());
+    text.lines().flat_map(|line| [&prefix, line, "\n"]).collect()
 }
 
 /// Where the logger puts each line.
@@ -111,5 +118,19 @@ fn write(lines: &Receiver<Vec<u8>>) {
             LOST.fetch_add(1, Ordering::Relaxed);
         }
         WAITING.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_has_its_priority() {
+        assert_eq!(
+            prioritized(Level::Error, "2 mistakes:\nline 1\nline 7"),
+            "<3>2 mistakes:\n<3>line 1\n<3>line 7\n"
+        );
+        assert_eq!(prioritized(Level::Info, "serving"), "<6>serving\n");
     }
 }

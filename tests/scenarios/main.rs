@@ -13,6 +13,7 @@ mod monitoring;
 mod nat_pool;
 mod old_syns;
 mod outages;
+mod package;
 mod preexisting;
 mod receivers;
 mod rights;

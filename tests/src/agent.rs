@@ -238,7 +238,7 @@ pub struct Series<'a> {
 }
 
 impl Metrics {
-    fn parse(body: &str) -> Self {
+    pub(crate) fn parse(body: &str) -> Self {
         let lines = body.lines().map(|line| Ok(line.to_owned()));
         Self { body: body.to_owned(), scrape: Scrape::parse(lines).expect("text format") }
     }

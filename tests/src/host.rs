@@ -45,7 +45,7 @@ impl Host {
         &self.name
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }
 

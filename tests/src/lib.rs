@@ -20,6 +20,7 @@ pub mod dashboard;
 pub mod host;
 pub mod http;
 pub mod journal;
+pub mod machine;
 pub mod monitoring;
 pub mod nat;
 pub mod plays;

@@ -5,6 +5,8 @@
 mod fuzz;
 mod helm;
 mod lab;
+mod licences;
+mod package;
 mod rules;
 mod run;
 mod setup;
@@ -45,6 +47,8 @@ enum Cli {
     },
     /// Fuzz the readers of what others wrote: kernel, configuration, clients, saved state
     Fuzz(fuzz::Options),
+    /// Make the static binary, the Debian package, the bill of materials and their checksums, in target/package
+    Package(package::Options),
     /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
@@ -83,6 +87,7 @@ impl Cli {
             Self::Vm(options) => vm::play(&options),
             Self::Soak { minutes } => lab::soak(minutes),
             Self::Fuzz(options) => fuzz::fuzz(&options),
+            Self::Package(options) => package::package(&options),
             Self::Test(options) => test::test(&options),
         }
     }

@@ -16,8 +16,12 @@ const CARGO_FUZZ: &str = "0.13.2";
 /// Version of the command that looks at licences and sources of dependencies.
 const CARGO_DENY: &str = "0.20.2";
 
+/// Versions of what makes the package.
+const CARGO_DEB: &str = "3.8.0";
+const CARGO_CYCLONEDX: &str = "0.5.9";
+
 /// Programs that the lab calls, and the Debian packages that have them.
-const TEST_TOOLS: [(&str, &str); 16] = [
+const TEST_TOOLS: [(&str, &str); 19] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nstat", "iproute2"),
@@ -34,6 +38,9 @@ const TEST_TOOLS: [(&str, &str); 16] = [
     ("nice", "coreutils"),
     ("faketime", "faketime"),
     ("bwrap", "bubblewrap"),
+    ("dpkg-deb", "dpkg"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("systemd-nspawn", "systemd-container"),
 ];
 
 /// Debian packages that are unpacked below [`TOOLS`], each into a directory of its name, and the programs wanted of them.
@@ -42,6 +49,7 @@ const TAKEN_OUT: [(&str, &[&str]); 2] = [
     ("prometheus-alertmanager", &["prometheus-alertmanager", "amtool"]),
 ];
 const TOOLS: &str = "target/tools";
+const MACHINE: &str = "target/machine/bookworm";
 const BIN: &str = "usr/bin";
 
 /// Python with the packages that follow.
@@ -143,22 +151,39 @@ pub(crate) fn cargo_fuzz() -> anyhow::Result<()> {
     if find("c++").is_none() {
         apt(&["g++"])?;
     }
-    cargo_command("fuzz", CARGO_FUZZ)
+    cargo_command("cargo-fuzz", CARGO_FUZZ, &["fuzz", "--version"])
 }
 
 /// What the look at the dependencies needs.
 pub(crate) fn cargo_deny() -> anyhow::Result<()> {
-    cargo_command("deny", CARGO_DENY)
+    cargo_command("cargo-deny", CARGO_DENY, &["deny", "--version"])
 }
 
-/// Installs a command of cargo's in this version, unless it is there.
-fn cargo_command(name: &str, version: &str) -> anyhow::Result<()> {
-    let installed = output("cargo", &[name, "--version"]).unwrap_or_default();
-    if installed.split_whitespace().any(|word| word == version) {
+/// What the package needs beside the build: Rust's and C's side of musl, and who packs and who lists what was packed.
+pub(crate) fn package_tools() -> anyhow::Result<()> {
+    run(Command::new("rustup").args(["--quiet", "target", "add", "x86_64-unknown-linux-musl"]))?;
+    if find("musl-gcc").is_none() {
+        apt(&["musl-tools"])?;
+    }
+    cargo_command("cargo-deb", CARGO_DEB, &["deb", "--version"])?;
+    cargo_command("cargo-cyclonedx", CARGO_CYCLONEDX, &["cyclonedx", "--version"])
+}
+
+/// Installs a command of cargo's in this version, unless it is there and `ask` makes it tell so.
+fn cargo_command(package: &str, version: &str, ask: &[&str]) -> anyhow::Result<()> {
+    if output("cargo", ask).is_some_and(|answer| answer.split_whitespace().any(|word| word == version)) {
         return Ok(());
     }
-    let package = format!("cargo-{name}");
-    run(Command::new("cargo").args(["install", &package, "--version", version, "--locked", "--force"]))
+    // Not optimised: building it takes longer than all it does.
+    run(Command::new("cargo").args([
+        "install",
+        package,
+        "--version",
+        version,
+        "--locked",
+        "--force",
+        "--debug",
+    ]))
 }
 
 /// What the lab needs beside the build.
@@ -189,6 +214,25 @@ const MACHINE_TOOLS: [(&str, &str); 6] = [
 /// What the virtual machines need beside the build.
 pub(crate) fn virtual_machines() -> anyhow::Result<()> {
     install(&MACHINE_TOOLS)
+}
+
+/// The file system of a Debian machine with systemd, as an administrator finds it; the lab boots it, and never writes to it.
+pub(crate) fn machine() -> anyhow::Result<()> {
+    let root = Path::new(MACHINE);
+    if root.exists() {
+        return Ok(());
+    }
+    let unfinished = root.with_extension("unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))?;
+    }
+    fs::create_dir_all(&unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
+    let packages = "--include=systemd,systemd-sysv,dbus,iproute2,procps";
+    as_root(
+        "mmdebstrap",
+        &["--quiet", "--variant=minbase", packages, "bookworm", &unfinished.to_string_lossy()],
+    )?;
+    fs::rename(&unfinished, root).with_context(|| format!("cannot rename {}", unfinished.display()))
 }
 
 /// Prometheus and Alertmanager with their tools; it needs no root.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    fuzz, helm, rules, setup,
+    fuzz, helm, package, rules, setup,
     shell::{output, run},
 };
 
@@ -50,7 +50,14 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
     }
     setup::require_root("the lab")?;
     setup::test_tools()?;
+    setup::machine()?;
     setup::tracefs()?;
+    // The package takes minutes to build, and is needed by its own scenarios only.
+    let args = ["test", "--quiet", "--package", "lab", "--test", "scenarios", "--", "--list"];
+    let list = output("cargo", &args.into_iter().chain(filter).collect::<Vec<_>>());
+    if list.context("cannot list the tests of the lab")?.lines().any(|line| line.starts_with("package::")) {
+        package::package(&package::Options::default())?;
+    }
     // One after the other: while another agent attaches to or leaves a tracepoint, the kernel may lose an event of it, and the
     // scenarios hold every single one against the wire.
     let args = ["test", "--package", "lab", "--"].into_iter().chain(filter).chain(["--test-threads=1"]);

@@ -2,6 +2,8 @@
 
 mod census;
 mod check;
+#[cfg(test)]
+mod documents;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
