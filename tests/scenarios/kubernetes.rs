@@ -10,8 +10,6 @@ use lab::{
     traffic::Traffic,
 };
 
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
 const PORT: u16 = 9001;
 const CONNECTIONS: usize = 25;
 
@@ -27,10 +25,10 @@ fn the_rights_of_the_manifest_are_enough_and_all_there_is() {
         let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
     };
-    // Bubblewrap leaves the bounding set as it was; without new privileges there is no way to what is in it.
+    // It was started with what the manifest gives, and has given that up by now. Bubblewrap leaves the bounding set as it was;
+    // without new privileges there is no way to what is in it.
     for set in ["CapPrm", "CapEff"] {
-        let rights = u64::from_str_radix(of(set), 16).expect("a mask");
-        assert_eq!(rights, 1 << CAP_BPF | 1 << CAP_PERFMON, "{set}");
+        assert_eq!(u64::from_str_radix(of(set), 16), Ok(0), "{set}");
     }
     assert_eq!(of("NoNewPrivs"), "1");
     let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).expect("the agent runs");

@@ -96,8 +96,9 @@ fn a_clean_machine_runs_it_and_forgets_it() {
     }
     let status = machine.sh("cat /proc/$(systemctl show --value --property=MainPID tcpwarden)/status");
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    // CAP_PERFMON is 38, CAP_BPF is 39.
-    assert_eq!(field("CapEff:"), Some("000000c000000000"), "{status}");
+    // It was given CAP_PERFMON (38) and CAP_BPF (39), and gave them up.
+    assert_eq!(field("CapBnd:"), Some("000000c000000000"), "{status}");
+    assert_eq!(field("CapEff:"), Some("0000000000000000"), "{status}");
     assert!(field("Uid:").is_some_and(|uid| !uid.starts_with('0')), "{status}");
     assert!(machine.sh("systemd-analyze security --no-pager --threshold=20 tcpwarden").contains("OK"));
 

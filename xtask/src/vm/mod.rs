@@ -24,15 +24,15 @@ use crate::{setup, shell::run};
 /// emulated processor cannot bear.
 const SCENARIOS: &[&str] = &[
     "census::every_source_agrees",
-    "endings",
-    "faults",
+    "endings::",
+    "faults::",
     "metrics::every_series_exists",
-    "nat_pool",
-    "old_syns",
-    "preexisting",
-    "rights",
-    "syn_watch",
-    "verifier",
+    "nat_pool::",
+    "old_syns::",
+    "preexisting::",
+    "rights::",
+    "syn_watch::",
+    "verifier::",
 ];
 /// A few of them, that pass every hook and every map.
 const QUICK_SCENARIOS: &[&str] =
