@@ -512,8 +512,12 @@ fn play_once(hooks: &str, census: &str) -> Outcome<()> {
         for map in ["peers", "half_open_peers", "connections", "closed_tuples"] {
             assert_eq!(metrics.value("lost_total", &[("map", map)]), Some(0.0), "lost in {map}");
         }
-        let unasked = agent.log();
-        assert!(!unasked.contains("warn:") && !unasked.contains("error:"), "the agent complains: {unasked}");
+        // SYNs to nobody are repeated; where the play takes long, the agent rightly says so.
+        let log = agent.log();
+        let is_unasked = |line: &&str| line.contains("warn:") || line.contains("error:");
+        let unasked: Vec<&str> =
+            log.lines().filter(is_unasked).filter(|line| !line.contains("SynRetriesHigh")).collect();
+        assert!(unasked.is_empty(), "the agent complains: {unasked:?}");
     }
     Outcome::Right(())
 }
