@@ -151,11 +151,12 @@ impl<'a> Builder<'a> {
         let name = "bill-of-materials";
         let options = ["--format", "json", "--spec-version", "1.5", "--no-build-deps", "--target", TARGET];
         run(self.dated_cargo("cyclonedx").args(options).args(["--override-filename", name]))?;
+        let file = |member: &Path| member.join(name).with_extension("json");
+        let bill = fs::read_to_string(file(&self.workspace.join("agent")));
+        let bill = bill.context("cargo cyclonedx wrote nothing")?;
         // It writes one beside every manifest of the workspace.
-        let file = |member: &str| self.workspace.join(member).join(name).with_extension("json");
-        let bill = fs::read_to_string(file("agent")).context("cargo cyclonedx wrote nothing")?;
-        for member in ["agent", "probe-ebpf", "tests", "xtask"] {
-            let _ = fs::remove_file(file(member));
+        for member in fs::read_dir(self.workspace)?.filter_map(Result::ok) {
+            let _ = fs::remove_file(file(&member.path()));
         }
         let place = self.workspace.to_str().context("the path of the workspace is not UTF-8")?;
         fs::write(to, bill.replace(place, SOURCES)).with_context(|| format!("cannot write {}", to.display()))
