@@ -218,6 +218,7 @@ fn reload(overrides: &Overrides, scheme: &str, running: &Settings, commands: &mp
                     s.max_requests,
                     s.hooks,
                     s.syn_watch,
+                    s.aborted,
                     s.census,
                     s.state_directory.clone(),
                     limits,

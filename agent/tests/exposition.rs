@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;
 use probe_ebpf::{
-    account::{ClosedBy, Counters},
+    account::{Calls, ClosedBy, Counters},
     sweep::{STATES, state},
 };
 use tcpwarden::{
@@ -16,6 +16,7 @@ use tcpwarden::{
         AccountId, CensusFigures, Direction, ExportedAccount, HostFigures, LostFigures, NotificationFigures,
         Peer, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
         pool::{Load, PoolFigures, Ranges},
+        refusals::Clocks,
     },
     serve::{self, AlertView, RefusedConnections, View},
 };
@@ -26,7 +27,10 @@ fn account(who: Option<(Peer, u16)>, direction: Direction) -> ExportedAccount {
         direction,
         counters: Counters::zeroed(),
         sockets: [0; STATES],
+        stalled: 0,
         gave_up: 0,
+        calls: Calls::default(),
+        callers: Vec::new(),
         pool: None,
     }
 }
@@ -62,7 +66,12 @@ fn snapshot() -> Snapshot {
     nat.counters.refused_connected = [2, 1];
     nat.gave_up = 3;
     nat.pool = Some(pool());
-    let backend = account(Some((Peer::Address([192, 0, 2, 1].into()), 5432)), Direction::Outbound);
+    let mut backend = account(Some((Peer::Address([192, 0, 2, 1].into()), 5432)), Direction::Outbound);
+    backend.counters.connect_lost_ns = 14_500_000_000;
+    backend.calls = Calls { last_success_ns: 90_000_000_000, ..Calls::default() };
+    backend.callers = vec![Arc::from("httpd"), Arc::from("a\"b")];
+    backend.stalled = 3;
+    nat.counters.aborted_early = 6;
     let mut sockets = [0; STATES];
     sockets[state::TIME_WAIT as usize] = 41;
     sockets[state::LISTEN as usize] = 1;
@@ -77,7 +86,10 @@ fn snapshot() -> Snapshot {
             resets_local: true,
             time_wait: true,
             syn_watch: false,
+            stalled: true,
+            aborted_early: true,
         },
+        taken: Clocks { monotonic_ns: 100_000_000_000, unix_seconds: 1_795_000_100.5 },
         refused_reuses: Arc::default(),
         host: HostFigures {
             sockets,

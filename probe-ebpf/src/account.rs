@@ -177,6 +177,10 @@ pub struct Counters {
     pub resets_peer: u64,
     /// Connection attempts of ours that failed, by [`ConnectFailure`].
     pub connect_failures: [u64; 5],
+    /// Time from the SYN to the failure, summed over them, in nanoseconds.
+    pub connect_lost_ns: u64,
+    /// Connections of the peer that ended soon after few bytes of ours (inbound).
+    pub aborted_early: u64,
     /// Lifetime of connections whose start was seen.
     pub lifetime: Histogram,
     /// Time between the close of a 4-tuple and its next connection.
@@ -188,24 +192,52 @@ pub struct Counters {
 /// Number of `u64` words in [`Counters`].
 pub const COUNTER_WORDS: usize = size_of::<Counters>() / size_of::<u64>();
 
+/// When calls of ours to a destination came to something, and when to nothing. Monotonic times in nanoseconds; 0 is never.
+///
+/// An attempt comes to nothing when it fails, when its SYN has to be repeated, or when it was given up after [`PATIENCE_NS`]
+/// without an answer. That it is closed once established is no failure.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Calls {
+    /// The last handshake that was completed.
+    pub last_success_ns: u64,
+    /// The first one of the present run of successes, or of the last run before the failures.
+    pub first_success_ns: u64,
+    /// When it was last seen that an attempt comes to nothing.
+    pub last_failure_ns: u64,
+    /// When the first attempt began that came to nothing since the success before it.
+    pub first_failure_ns: u64,
+}
+
+/// An attempt given up sooner says nothing: the answer may have been under way.
+pub const PATIENCE_NS: u64 = 200 * MS;
+
 /// The account of one peer as it lies in the kernel's map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Account {
     /// What only grows.
     pub counters: Counters,
+    /// Outbound: when it was answered.
+    pub calls: Calls,
     /// Sockets by TCP state as of the sweep named by `generation`.
     pub sockets: [u32; STATES],
     /// The sweep that wrote `sockets`; a row from an older sweep holds no sockets now.
     pub generation: u32,
     /// 1: that sweep fills in the peer's source ports.
     pub fills_in: u32,
+    /// Of `sockets`, the connections of ours that have waited for an answer of the peer for too long.
+    pub stalled: u32,
+    /// Of `sockets`, those with another local address than `local`.
+    pub elsewhere: u32,
+    /// The local address of the first of `sockets`.
+    pub local: Address,
 }
 
 const _: () = assert!(size_of::<PeerKey>() == 24 && align_of::<PeerKey>() == 8);
 const _: () = assert!(size_of::<Histogram>() == 112);
-const _: () = assert!(size_of::<Counters>() == 528 && COUNTER_WORDS == 66);
-const _: () = assert!(size_of::<Account>() == 600 && align_of::<Account>() == 8);
+const _: () = assert!(size_of::<Counters>() == 544 && COUNTER_WORDS == 68);
+const _: () = assert!(size_of::<Account>() == 672 && align_of::<Account>() == 8);
 
 // SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]

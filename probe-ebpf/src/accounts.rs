@@ -3,8 +3,10 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use probe_ebpf::{
     account::{
-        Account, BOUNDS, COUNTER_WORDS, Counters, Histogram, INBOUND, OUTBOUND, PeerKey, REFUSAL_ANSWERS,
+        Account, Address, BOUNDS, COUNTER_WORDS, Calls, Counters, Histogram, INBOUND, OUTBOUND, PeerKey,
+        REFUSAL_ANSWERS,
     },
+    caller::{CallerKey, ProcessName},
     connection::{FourTuple, OUTBOUND_FLAG},
     port::LISTENING,
     source_ports::{PORT_BYTES, PortSet},
@@ -12,7 +14,7 @@ use probe_ebpf::{
     tally::Tally,
 };
 
-use crate::maps::{CONNECTIONS, HALF_OPEN, PEERS, PORTS, SOURCE_PORTS, add, tally};
+use crate::maps::{CALLERS, CONNECTIONS, HALF_OPEN, PEERS, PORTS, SOURCE_PORTS, add, tally};
 
 /// A fresh account. In `.rodata`, because it is larger than a program's stack.
 static EMPTY: Account = {
@@ -32,12 +34,24 @@ static EMPTY: Account = {
         resets_local: 0,
         resets_peer: 0,
         connect_failures: [0; 5],
+        connect_lost_ns: 0,
+        aborted_early: 0,
         lifetime: none,
         reuse: none,
         connect: none,
     };
     assert!(COUNTER_WORDS * 8 == size_of::<Counters>());
-    Account { counters, sockets: [0; STATES], generation: 0, fills_in: 0 }
+    let calls = Calls { last_success_ns: 0, first_success_ns: 0, last_failure_ns: 0, first_failure_ns: 0 };
+    Account {
+        counters,
+        calls,
+        sockets: [0; STATES],
+        generation: 0,
+        fills_in: 0,
+        stalled: 0,
+        elsewhere: 0,
+        local: Address([0; 16]),
+    }
 };
 
 /// The key under which a connection in this direction is booked.
@@ -143,6 +157,50 @@ pub fn fills_in(key: &PeerKey, generation: u32) -> bool {
             (*ports).filled_in = generation;
         }
         (*ports).filled_in == generation
+    }
+}
+
+/// A call of ours was answered.
+///
+/// # Safety
+/// `account` must point into a live map value.
+#[inline(always)]
+pub unsafe fn succeeded(account: *mut Account, now: u64) {
+    // Two CPUs may do so at once; either's time is as good.
+    unsafe {
+        let calls = &raw mut (*account).calls;
+        if (*calls).last_success_ns <= (*calls).last_failure_ns {
+            (*calls).first_success_ns = now;
+        }
+        (*calls).last_success_ns = now;
+    }
+}
+
+/// A call of ours that began at `begun` (0: not known) came to nothing, as is seen now.
+///
+/// # Safety
+/// As of [`succeeded`].
+#[inline(always)]
+pub unsafe fn came_to_nothing(account: *mut Account, begun: u64, now: u64) {
+    unsafe {
+        let calls = &raw mut (*account).calls;
+        if (*calls).last_failure_ns <= (*calls).last_success_ns {
+            (*calls).first_failure_ns = if begun == 0 { now } else { begun };
+        }
+        (*calls).last_failure_ns = now;
+    }
+}
+
+/// Notes which process calls a destination.
+#[inline(always)]
+pub fn called(destination: PeerKey, name: ProcessName, now: u64) {
+    let key = CallerKey { destination, name };
+    if let Some(last) = CALLERS.get_ptr_mut(key) {
+        // SAFETY: a pointer into a live map value, to one aligned word; of two threads at once, either's time is as good.
+        unsafe { *last = now };
+    } else {
+        // Another thread may insert first, with a time as good as ours.
+        let _ = CALLERS.insert(key, now, u64::from(BPF_NOEXIST));
     }
 }
 

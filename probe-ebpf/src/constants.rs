@@ -33,6 +33,18 @@ pub static CLOSED_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub static SYN_SETS: Global<u32> = Global::new(1);
 
+/// 1 where the kernel hands out its own task with its type (`bpf_get_current_task_btf()`, 5.11 on).
+#[unsafe(no_mangle)]
+pub static HAS_CURRENT_TASK: Global<u32> = Global::new(0);
+
+/// A connection that ends within this time may have been aborted early, in nanoseconds.
+#[unsafe(no_mangle)]
+pub static ABORTED_WITHIN_NS: Global<u64> = Global::new(0);
+
+/// It was, if we sent fewer bytes than these.
+#[unsafe(no_mangle)]
+pub static ABORTED_BYTES: Global<u64> = Global::new(0);
+
 /// 1 when the SYN watch is to count the SYNs of each peer.
 #[unsafe(no_mangle)]
 pub static SYN_WATCH: Global<u32> = Global::new(0);

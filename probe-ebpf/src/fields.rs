@@ -27,12 +27,19 @@ macro_rules! kernel_fields {
             RCV_NXT: "tcp_sock" "rcv_nxt";
             SND_NXT: "tcp_sock" "snd_nxt";
             SND_UNA: "tcp_sock" "snd_una";
+            BYTES_SENT: "tcp_sock" "bytes_sent";
+            BYTES_RECEIVED: "tcp_sock" "bytes_received";
+            LAST_SENT: "tcp_sock" "lsndtime";
+            LAST_RECEIVED: "inet_connection_sock" "icsk_ack.lrcvtime";
+            LAST_ACKED: "tcp_sock" "rcv_tstamp";
             TW_SUBSTATE: "inet_timewait_sock" "tw_substate";
             TW_RCV_NXT: "sock_common" "skc_tw_rcv_nxt";
             TW_LAST_OOW_ACK_TIME: "tcp_timewait_sock" "tw_last_oow_ack_time";
             SKB_CB: "sk_buff" "cb";
             REQ_LAST_OOW_ACK_TIME: "tcp_request_sock" "last_oow_ack_time";
             NET_INUM: "net" "ns.inum";
+            TASK_GROUP_LEADER: "task_struct" "group_leader";
+            TASK_COMM: "task_struct" "comm";
         }
     };
 }

@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 
 pub mod account;
+pub mod caller;
 pub mod connection;
 pub mod fields;
 pub mod port;

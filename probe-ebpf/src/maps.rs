@@ -3,10 +3,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use probe_ebpf::{
     account::{Account, PeerKey},
+    caller::CallerKey,
     connection::{Connection, FourTuple},
     port::Port,
     refusal::Refusal,
@@ -28,6 +29,10 @@ pub static HALF_OPEN: HashMap<PeerKey, Account> = HashMap::with_max_entries(4_09
 /// Open connections by the address of their socket.
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(131_072, 0);
+
+/// Who called which destination, the last ones: a caller that does not call again makes room.
+#[map]
+pub static CALLERS: LruHashMap<CallerKey, u64> = LruHashMap::with_max_entries(4_096, 0);
 
 /// When recently closed 4-tuples closed.
 #[map]

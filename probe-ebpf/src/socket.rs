@@ -5,16 +5,19 @@ use core::ffi::c_void;
 use aya_ebpf::{
     Global,
     helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_jiffies64, bpf_skc_to_tcp_sock},
+        bpf_get_current_comm, bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_jiffies64, bpf_skc_to_tcp_sock},
     },
     programs::TracePointContext,
 };
-use probe_ebpf::{account::Address, connection::FourTuple, fields::ABSENT, record::Record};
+use probe_ebpf::{
+    account::Address, caller::ProcessName, connection::FourTuple, fields::ABSENT, record::Record,
+};
 
 use crate::constants::{
-    INET_SPORT, NET_INUM, NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET,
-    SKC_NUM, SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, TW_RCV_NXT,
+    BYTES_RECEIVED, BYTES_SENT, HAS_CURRENT_TASK, INET_SPORT, LAST_ACKED, LAST_RECEIVED, LAST_SENT, NET_INUM,
+    NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM, SKC_RCV_SADDR,
+    SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, TASK_COMM, TASK_GROUP_LEADER, TW_RCV_NXT,
 };
 
 const AF_INET: u16 = 2;
@@ -35,6 +38,12 @@ pub trait Socket {
     fn next_sent(&self) -> Option<u32>;
     /// Our first sequence number that the peer has not acknowledged; when ESTABLISHED begins, the one after our SYN's.
     fn unacknowledged(&self) -> Option<u32>;
+    /// Name of the process that runs now, whose the socket is during a connect().
+    fn current_process(&self) -> ProcessName;
+    /// Bytes we sent, repeated ones included.
+    fn bytes_sent(&self) -> Option<u64>;
+    /// Bytes received in order, the peer's FIN included.
+    fn bytes_received(&self) -> Option<u64>;
 }
 
 /// Reads a field through a pointer whose type the verifier knows.
@@ -64,14 +73,74 @@ pub fn v4_mapped(addr: u32) -> Address {
     Address(bytemuck::cast([0, 0, 0xffff_u32.to_be(), addr]))
 }
 
+/// Ticks that may pass between the kernel's stamp and our look at it: on a virtual machine, its host may run others meanwhile.
+const JUST_NOW: u32 = 8;
+
 /// Whether the kernel's limiter of ACKs to out-of-window segments let one through for the segment at hand: it stamps the
-/// mini-socket or request with the current jiffy then. A tick may pass before we look; two ACKs are 500 ms apart at least
-/// (net/ipv4/tcp_input.c tcp_oow_rate_limited(), tcp_invalid_ratelimit).
+/// mini-socket or request with the current jiffy then. Two such ACKs are 500 ms apart at least (net/ipv4/tcp_input.c
+/// tcp_oow_rate_limited(), tcp_invalid_ratelimit).
 #[inline(always)]
 pub fn is_stamped_just_now(stamp: u32) -> bool {
+    ticks().wrapping_sub(stamp) <= JUST_NOW
+}
+
+/// Name of the thread that runs now.
+#[inline(always)]
+fn current_thread() -> ProcessName {
+    bytemuck::cast(bpf_get_current_comm().unwrap_or_default())
+}
+
+/// The kernel's clock, in ticks, as it stamps sockets with it.
+#[inline(always)]
+pub fn ticks() -> u32 {
     // SAFETY: the helper only reads a counter.
-    let jiffies = unsafe { bpf_jiffies64() } as u32;
-    jiffies.wrapping_sub(stamp) <= 1
+    unsafe { bpf_jiffies64() as u32 }
+}
+
+/// A connection of ours, as far as it tells whether an answer is overdue. All times are in ticks.
+pub struct Progress {
+    last_sent: u32,
+    last_received: u32,
+    last_acked: u32,
+    received: u64,
+    all_acked: bool,
+}
+
+impl Progress {
+    /// `None` for what is no full TCP socket.
+    #[inline(always)]
+    pub fn of(sk: *const c_void) -> Option<Self> {
+        // SAFETY: `sk` is a typed pointer, and the helper checks what it is; all fields lie inside `tcp_sock`.
+        unsafe {
+            let tcp = bpf_skc_to_tcp_sock(sk.cast_mut());
+            if tcp.is_null() {
+                return None;
+            }
+            let tcp = tcp.cast_const().cast();
+            Some(Self {
+                last_sent: field(tcp, &LAST_SENT),
+                last_received: field(tcp, &LAST_RECEIVED),
+                last_acked: field(tcp, &LAST_ACKED),
+                received: field(tcp, &BYTES_RECEIVED),
+                all_acked: field::<u32>(tcp, &SND_UNA) == field::<u32>(tcp, &SND_NXT),
+            })
+        }
+    }
+
+    /// Whether nothing has come for `patience` ticks though something is awaited: an answer to what we sent, the acknowledgement of
+    /// it, or the first word of a peer that speaks first. A connection that was answered and idles awaits nothing, and one
+    /// that uploads goes on sending. Both stamps begin at the handshake (net/ipv4/tcp_input.c tcp_finish_connect(), tcp_init_transfer()).
+    #[inline(always)]
+    pub fn is_overdue(&self, now: u32, patience: u32) -> bool {
+        let Self { last_sent, last_received, last_acked, received, all_acked } = *self;
+        if now.wrapping_sub(last_received) <= patience {
+            return false;
+        }
+        let asked = last_sent.wrapping_sub(last_received).cast_signed() > 0;
+        let is_silent = now.wrapping_sub(last_sent) > patience && (asked || received == 0);
+        let is_unheard = !all_acked && now.wrapping_sub(last_acked) > patience;
+        is_silent || is_unheard
+    }
 }
 
 /// The part of a socket that mini-sockets and requests have too (`struct sock_common`).
@@ -192,6 +261,32 @@ impl Socket for TypedSocket {
     fn unacknowledged(&self) -> Option<u32> {
         // SAFETY: `snd_una` lies inside `tcp_sock`.
         Some(unsafe { field(self.tcp, &SND_UNA) })
+    }
+
+    #[inline(always)]
+    fn current_process(&self) -> ProcessName {
+        if HAS_CURRENT_TASK.load() == 0 {
+            return current_thread();
+        }
+        // SAFETY: the helper returns the current task with its type; it and its leader outlive this program's run.
+        unsafe {
+            let task: *const u8 = bpf_get_current_task_btf() as *const u8;
+            let leader: *const u8 = field(task, &TASK_GROUP_LEADER);
+            let name = leader.add(TASK_COMM.load() as usize).cast::<u64>();
+            [name.read_volatile(), name.add(1).read_volatile()]
+        }
+    }
+
+    #[inline(always)]
+    fn bytes_sent(&self) -> Option<u64> {
+        // SAFETY: `bytes_sent` lies inside `tcp_sock`.
+        Some(unsafe { field(self.tcp, &BYTES_SENT) })
+    }
+
+    #[inline(always)]
+    fn bytes_received(&self) -> Option<u64> {
+        // SAFETY: `bytes_received` lies inside `tcp_sock`.
+        Some(unsafe { field(self.tcp, &BYTES_RECEIVED) })
     }
 }
 
@@ -322,5 +417,20 @@ impl Socket for RecordedSocket {
     #[inline(always)]
     fn unacknowledged(&self) -> Option<u32> {
         probed(self.address, &SND_UNA)
+    }
+
+    #[inline(always)]
+    fn current_process(&self) -> ProcessName {
+        current_thread()
+    }
+
+    #[inline(always)]
+    fn bytes_sent(&self) -> Option<u64> {
+        probed(self.address, &BYTES_SENT)
+    }
+
+    #[inline(always)]
+    fn bytes_received(&self) -> Option<u64> {
+        probed(self.address, &BYTES_RECEIVED)
     }
 }

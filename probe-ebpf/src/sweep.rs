@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::account::PeerKey;
+
 /// Room for every TCP state number (1 ESTABLISHED … 12 NEW_SYN_RECV), a power of two so that a masked index is
 /// always inside.
 pub const STATES: usize = 16;
@@ -42,12 +44,41 @@ pub struct Sweep {
     pub ephemeral_high: u16,
     /// [`PORTS_ONLY`] or 0.
     pub kind: u32,
+    /// A connection of ours is stalled when it has waited for an answer for so long, in nanoseconds.
+    pub stalled_ns: u64,
+    /// The same in ticks of the kernel's clock (jiffies); 0 while it is not known how long one takes.
+    pub stalled_ticks: u32,
+    /// That clock at the last socket of the walk.
+    pub ticks: u32,
+    /// The monotonic clock then.
+    pub ticks_at_ns: u64,
+}
+
+/// What one walk found of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Who.
+    pub peer: PeerKey,
+    /// Its sockets by state; mini-sockets by their sub-state.
+    pub sockets: [u32; STATES],
+    /// Connections of ours among them that have waited for an answer for too long.
+    pub stalled: u32,
+    /// Those of ours with another local address than the first.
+    pub elsewhere: u32,
+}
+
+impl Held {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn none(peer: PeerKey) -> Self {
+        Self { peer, sockets: [0; STATES], stalled: 0, elsewhere: 0 }
+    }
 }
 
 /// The walk counts sockets per local port and nothing else.
 pub const PORTS_ONLY: u32 = 1;
 
-const _: () = assert!(size_of::<Sweep>() == 80);
+const _: () = assert!(size_of::<Sweep>() == 104);
 
 // SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]

@@ -6,7 +6,7 @@ mod netlink;
 use std::time::Duration;
 
 use anyhow::bail;
-use probe_ebpf::{account::PeerKey, sweep::STATES};
+use probe_ebpf::sweep::{Held, STATES};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{config::CensusMode, probe::Probe};
@@ -18,7 +18,7 @@ pub type SocketCounts = [u32; STATES];
 #[derive(Clone, Debug, Default)]
 pub struct Census {
     /// Sockets per peer; listeners belong to none. A peer may have more than one row.
-    pub rows: Vec<(PeerKey, SocketCounts)>,
+    pub rows: Vec<Held>,
     /// All sockets, listeners included.
     pub totals: SocketCounts,
     /// Mini-sockets among them, TIME_WAIT and FIN_WAIT2: what the kernel counts against `tcp_max_tw_buckets`.
@@ -72,13 +72,19 @@ impl Source {
     }
 
     /// Takes one census. `ephemeral` is `net.ipv4.ip_local_port_range`: a shared port outside it was a service, even if
-    /// nobody listens on it any more.
+    /// nobody listens on it any more. `patience` is how long a connection of ours may wait for an answer before it is stalled, which
+    /// only the iterator can tell.
     ///
     /// # Errors
     /// What the kernel answered, with context.
-    pub fn take(self, probe: &mut Probe, ephemeral: (u16, u16)) -> anyhow::Result<Census> {
+    pub fn take(
+        self,
+        probe: &mut Probe,
+        ephemeral: (u16, u16),
+        patience: Duration,
+    ) -> anyhow::Result<Census> {
         timed(|| match self {
-            Self::Iter => iter::take(probe, ephemeral),
+            Self::Iter => iter::take(probe, ephemeral, patience),
             Self::Netlink => netlink::take(Some(probe), ephemeral),
         })
     }

@@ -1,13 +1,16 @@
 //! The census by `sock_diag`: every socket crosses to userspace and is summed here.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use anyhow::Context as _;
 use netlink_packet_sock_diag::inet::StateFlags;
 use probe_ebpf::{
     account::{INBOUND, OUTBOUND, PeerKey},
     port::{LISTENING, SHARED},
-    sweep::{STATES, state},
+    sweep::{Held, STATES, state},
 };
 
 use super::{Census, SocketCounts};
@@ -65,7 +68,8 @@ fn listeners() -> anyhow::Result<(HashSet<u16>, u32)> {
 struct Walk<'a> {
     listening: &'a HashSet<u16>,
     probe: Option<&'a Probe>,
-    rows: HashMap<PeerKey, SocketCounts>,
+    /// With the local address of the first socket.
+    rows: HashMap<PeerKey, (IpAddr, Held)>,
     totals: SocketCounts,
     mini_sockets: u32,
     /// Ports that the kernel side was asked about, and its answers.
@@ -101,8 +105,10 @@ impl<'a> Walk<'a> {
 
     fn book(&mut self, socket: &DiagSocket, direction: u8) {
         let port = if direction == INBOUND { socket.local.port() } else { socket.remote.port() };
-        let row = self.rows.entry(PeerKey::new(socket.remote.ip(), port, direction)).or_default();
-        row[usize::from(socket.state) % STATES] += 1;
+        let peer = PeerKey::new(socket.remote.ip(), port, direction);
+        let (local, held) = self.rows.entry(peer).or_insert_with(|| (socket.local.ip(), Held::none(peer)));
+        held.sockets[usize::from(socket.state) % STATES] += 1;
+        held.elsewhere += u32::from(direction == OUTBOUND && *local != socket.local.ip());
     }
 
     /// Whether its port is a service: by the listeners there are, else by what the kernel side remembers.
@@ -140,6 +146,7 @@ impl<'a> Walk<'a> {
             self.book(&socket, if inbound { INBOUND } else { OUTBOUND });
         }
         let Self { rows, totals, mini_sockets, .. } = self;
-        Ok((Census { rows: rows.into_iter().collect(), totals, mini_sockets, ..Census::default() }, services))
+        let rows = rows.into_values().map(|(_, held)| held).collect();
+        Ok((Census { rows, totals, mini_sockets, ..Census::default() }, services))
     }
 }

@@ -7,14 +7,14 @@ use std::{
 };
 
 use comfy_table::{CellAlignment, Table, presets};
-use probe_ebpf::sweep::state;
+use probe_ebpf::sweep::{Held, state};
 use serde::Serialize;
 use tcpwarden::{
     census::{self, Census, SocketCounts, Source},
-    config::{CensusMode, Limits, Settings},
+    config::{CensusMode, Settings},
     host,
     model::{AccountId, CONNECTED_STATES, Groups},
-    probe::{Probe, capability::Capability},
+    probe::{Probe, Wishes, capability::Capability},
 };
 
 /// One peer, as `--json` prints it.
@@ -53,7 +53,7 @@ fn take(wanted: CensusMode) -> anyhow::Result<(Source, Census)> {
     if wanted == CensusMode::Netlink {
         return Ok((Source::Netlink, census::without_probe(host::ephemeral_ports())?));
     }
-    match with_probe(wanted, &Settings::default().limits) {
+    match with_probe(wanted, &Settings::default()) {
         Ok(taken) => Ok(taken),
         Err(error) if wanted == CensusMode::Auto => {
             log::info!("counting over netlink: {error:#}");
@@ -63,16 +63,17 @@ fn take(wanted: CensusMode) -> anyhow::Result<(Source, Census)> {
     }
 }
 
-fn with_probe(wanted: CensusMode, limits: &Limits) -> anyhow::Result<(Source, Census)> {
-    let mut probe = Probe::load(&Capability::detect()?, limits, false)?;
+fn with_probe(wanted: CensusMode, settings: &Settings) -> anyhow::Result<(Source, Census)> {
+    let wishes = Wishes { limits: &settings.limits, syn_watch: false, aborted: settings.aborted };
+    let mut probe = Probe::load(&Capability::detect()?, wishes)?;
     let (source, _) = Source::choose(wanted, &mut probe)?;
-    let census = source.take(&mut probe, host::ephemeral_ports())?;
+    let census = source.take(&mut probe, host::ephemeral_ports(), settings.stalled_after)?;
     Ok((source, census))
 }
 
 fn report(source: Source, census: &Census) -> Report {
     let mut peers: BTreeMap<AccountId, SocketCounts> = BTreeMap::new();
-    for (key, sockets) in &census.rows {
+    for Held { peer: key, sockets, .. } in &census.rows {
         let row = peers.entry(Groups::default().account_of(key)).or_default();
         for (sum, count) in row.iter_mut().zip(sockets) {
             *sum += count;

@@ -12,7 +12,7 @@ use tcpwarden::{
     config::{Overlap, Settings},
     daemon::Overrides,
     host, notify,
-    probe::{HookReport, Kept, Probe, capability::Capability},
+    probe::{HookReport, Kept, Probe, Wishes, capability::Capability},
 };
 
 /// Loads and attaches everything as `run` would, says what became of it, and lets go of it again. Exit code 1 when
@@ -73,7 +73,9 @@ fn describe(out: &mut impl io::Write, capability: &Capability) -> io::Result<()>
 }
 
 fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings) -> anyhow::Result<bool> {
-    let mut probe = Probe::load(capability, &settings.limits, settings.syn_watch)?;
+    let Settings { limits, syn_watch, aborted, .. } = settings;
+    let wishes = Wishes { limits, syn_watch: *syn_watch, aborted: *aborted };
+    let mut probe = Probe::load(capability, wishes)?;
     let (source, why) = Source::choose(settings.census, &mut probe)?;
     probe.mark_ports(census::listening_ports()?, LISTENING)?;
     let attached = probe.attach(settings.hooks);
@@ -83,7 +85,7 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
     }
     attached?;
     let kept = probe.drop_rights().context("cannot give up our rights")?;
-    let census = source.take(&mut probe, host::ephemeral_ports())?;
+    let census = source.take(&mut probe, host::ephemeral_ports(), settings.stalled_after)?;
     writeln!(
         out,
         "{:<22} {:<12} sockets by peer and state ({} now)",

@@ -59,13 +59,29 @@ impl Default for Web {
 }
 
 /// `[probe]`
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Probe {
     /// How the events are hooked.
     pub hooks: HookMode,
     /// Count every SYN that reaches a listener, at a cost for every packet received.
     pub syn_watch: bool,
+    /// A connection to us that ends sooner may have been aborted early.
+    #[serde(with = "humantime_serde")]
+    pub aborted_within: Duration,
+    /// It was, if we sent fewer bytes.
+    pub aborted_bytes: u32,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            hooks: HookMode::default(),
+            syn_watch: false,
+            aborted_within: Duration::from_secs(1),
+            aborted_bytes: 64,
+        }
+    }
 }
 
 /// `[census]`
@@ -82,6 +98,9 @@ pub struct Census {
     pub max_interval: Duration,
     /// Share of one core that counting may take.
     pub cpu_budget: f64,
+    /// A connection of ours that has waited for an answer for so long is stalled.
+    #[serde(with = "humantime_serde")]
+    pub stalled_after: Duration,
 }
 
 impl Default for Census {
@@ -91,6 +110,7 @@ impl Default for Census {
             min_interval: Duration::from_secs(1),
             max_interval: Duration::from_mins(1),
             cpu_budget: 0.01,
+            stalled_after: Duration::from_secs(10),
         }
     }
 }
@@ -105,6 +125,8 @@ pub struct Limits {
     pub half_open_peers: u32,
     /// Open connections whose start is remembered.
     pub connections: u32,
+    /// Destinations and processes that call them.
+    pub callers: u32,
     /// Closed 4-tuples remembered to recognise a reuse.
     pub closed_tuples: u32,
     /// Peers whose source ports are recorded.
@@ -128,6 +150,7 @@ impl Default for Limits {
             peers: 16_384,
             half_open_peers: 4_096,
             connections: 131_072,
+            callers: 4_096,
             closed_tuples: 524_288,
             tracked_peers: 256,
             refusals: 8_192,

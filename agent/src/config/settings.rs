@@ -54,6 +54,21 @@ pub enum CensusMode {
     Netlink,
 }
 
+/// Which connections of others are aborted early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aborted {
+    /// They end within this time.
+    pub within: Duration,
+    /// We sent fewer bytes.
+    pub bytes: u64,
+}
+
+impl Aborted {
+    fn new(raw: &raw::Probe) -> Self {
+        Self { within: raw.aborted_within, bytes: u64::from(raw.aborted_bytes) }
+    }
+}
+
 /// Everything the agent needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -69,12 +84,16 @@ pub struct Settings {
     pub hooks: HookMode,
     /// Whether every SYN that reaches a listener is counted.
     pub syn_watch: bool,
+    /// Which connections are aborted early.
+    pub aborted: Aborted,
     /// How the sockets are counted.
     pub census: CensusMode,
     /// Shortest and longest time between two counts.
     pub census_interval: (Duration, Duration),
     /// Share of one core that counting may take, above 0 and at most 1.
     pub cpu_budget: f64,
+    /// A connection of ours that has waited for an answer for so long is stalled.
+    pub stalled_after: Duration,
     /// Sizes.
     pub limits: raw::Limits,
     /// Named groups of peers.
@@ -113,9 +132,11 @@ impl Default for Settings {
             external_url,
             hooks: HookMode::default(),
             syn_watch: false,
+            aborted: Aborted::new(&raw::Probe::default()),
             census: census.source,
             census_interval: (census.min_interval, census.max_interval),
             cpu_budget: census.cpu_budget,
+            stalled_after: census.stalled_after,
             limits: raw::Limits::default(),
             groups: Vec::new(),
             state_directory: raw::State::default().directory,
@@ -153,6 +174,7 @@ impl Settings {
             document.read(&mut mistakes);
         let mut check = Check::new(&document, mistakes);
         check_web(&mut check, &web);
+        check_probe(&mut check, &probe);
         check_census(&mut check, &census);
         check_limits(&mut check, &limits);
         let groups = peers::groups(&mut check, &peer);
@@ -163,9 +185,11 @@ impl Settings {
             external_url: web.external_url.map(|url| url.trim_end_matches('/').to_owned()),
             hooks: probe.hooks,
             syn_watch: probe.syn_watch,
+            aborted: Aborted::new(&probe),
             census: census.source,
             census_interval: (census.min_interval, census.max_interval),
             cpu_budget: census.cpu_budget,
+            stalled_after: census.stalled_after,
             limits,
             state_directory: state.directory,
             alerts: Alerts::new(&mut check, &alerts, &peer),
@@ -206,6 +230,23 @@ fn check_census(check: &mut Check<'_>, census: &raw::Census) {
         format_args!("{:?}", census.min_interval),
         "must be above 0s and at most census.max_interval",
     );
+    check.that(
+        census.stalled_after >= Duration::from_secs(1),
+        "census.stalled_after",
+        format_args!("{:?}", census.stalled_after),
+        "must be at least 1s, the time between two counts",
+    );
+}
+
+fn check_probe(check: &mut Check<'_>, probe: &raw::Probe) {
+    let within = Duration::from_millis(1)..=Duration::from_mins(1);
+    check.that(
+        within.contains(&probe.aborted_within),
+        "probe.aborted_within",
+        format_args!("{:?}", probe.aborted_within),
+        "must be between 1ms and 1m",
+    );
+    check.that(probe.aborted_bytes > 0, "probe.aborted_bytes", 0, "must be at least 1");
 }
 
 fn check_limits(check: &mut Check<'_>, limits: &raw::Limits) {
@@ -213,6 +254,7 @@ fn check_limits(check: &mut Check<'_>, limits: &raw::Limits) {
         ("limits.peers", limits.peers),
         ("limits.half_open_peers", limits.half_open_peers),
         ("limits.connections", limits.connections),
+        ("limits.callers", limits.callers),
         ("limits.closed_tuples", limits.closed_tuples),
         ("limits.tracked_peers", limits.tracked_peers),
         ("limits.refusals", limits.refusals),

@@ -12,7 +12,7 @@ use crate::{
         Accounts, CensusFigures, HostFigures, LostFigures, Overhead, ProbeFigures, QueueFigures, RunFigures,
         SelfFigures, Tells,
     },
-    probe::{HOOKS, HookReport, Probe},
+    probe::{HOOKS, Probe},
 };
 
 /// What is kept of the last census until the next.
@@ -36,7 +36,8 @@ impl Census {
 }
 
 /// Which figures the attached hooks give.
-pub(super) fn tells(hooks: &[HookReport]) -> Tells {
+pub(super) fn tells(probe: &Probe, source: Source) -> Tells {
+    let hooks = probe.hooks();
     let attached = |runs: Tally| hooks.iter().any(|report| report.hook.runs == runs && report.way.is_some());
     Tells {
         retransmits: attached(Tally::RunsRetransmit),
@@ -45,6 +46,8 @@ pub(super) fn tells(hooks: &[HookReport]) -> Tells {
         resets_local: attached(Tally::RunsSendReset),
         time_wait: attached(Tally::RunsTimeWait),
         syn_watch: attached(Tally::RunsSynWatch),
+        stalled: source == Source::Iter,
+        aborted_early: probe.knows_bytes(),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::{
     alerting::Alerting,
     figures::{self, Census as LastCensus},
-    pools::{AddressPool, SourcePorts},
+    pools::{AddressPool, SourcePorts, clocks},
     service,
 };
 use crate::{
@@ -23,8 +23,10 @@ use crate::{
     census::{self, Source},
     config::Settings,
     host,
-    model::{Accounts, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval, pool::Ranges},
-    probe::{HOOKS, Kept, Probe, capability::Capability},
+    model::{
+        Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval, pool::Ranges,
+    },
+    probe::{HOOKS, Kept, Probe, Wishes, capability::Capability},
     serve::{Latest, View},
 };
 
@@ -42,6 +44,7 @@ pub(super) struct Poll {
     probe: Probe,
     source: Source,
     accounts: Accounts,
+    callers: Callers,
     source_ports: SourcePorts,
     alerting: Alerting,
     overheads: [Overhead; HOOKS.len()],
@@ -52,6 +55,7 @@ pub(super) struct Poll {
     full: Vec<&'static str>,
     cpu_budget: f64,
     interval_range: (Duration, Duration),
+    stalled_after: Duration,
     publish: watch::Sender<Latest>,
     started: Instant,
     started_at: SystemTime,
@@ -62,7 +66,9 @@ impl Poll {
     /// and the first census adopts the connections that are older than the agent.
     pub fn start(settings: &Settings, publish: watch::Sender<Latest>) -> anyhow::Result<Self> {
         let capability = Capability::detect().context("cannot tell what this kernel can do (/proc)")?;
-        let mut probe = Probe::load(&capability, &settings.limits, settings.syn_watch)?;
+        let Settings { limits, syn_watch, aborted, .. } = settings;
+        let wishes = Wishes { limits, syn_watch: *syn_watch, aborted: *aborted };
+        let mut probe = Probe::load(&capability, wishes)?;
         let (source, why) = Source::choose(settings.census, &mut probe)?;
         if let Some(why) = why {
             log::warn!("counting sockets over netlink: {why}");
@@ -92,6 +98,7 @@ impl Poll {
             probe,
             source,
             accounts: Accounts::new(groups(settings), retention(settings)),
+            callers: Callers::default(),
             source_ports: SourcePorts::new(&settings.limits),
             alerting: Alerting::start(settings, Duration::ZERO)?,
             overheads: Default::default(),
@@ -101,6 +108,7 @@ impl Poll {
             full: Vec::new(),
             cpu_budget: settings.cpu_budget,
             interval_range: settings.census_interval,
+            stalled_after: settings.stalled_after,
             publish,
             started: now,
             started_at: SystemTime::now(),
@@ -137,6 +145,7 @@ impl Poll {
         self.alerting.reconfigure(settings);
         self.cpu_budget = settings.cpu_budget;
         self.interval_range = settings.census_interval;
+        self.stalled_after = settings.stalled_after;
         self.config_reloaded = true;
     }
 
@@ -145,12 +154,14 @@ impl Poll {
         if Instant::now() >= self.census_due {
             self.take_census(now)?;
         }
-        let Self { probe, accounts, source_ports, alerting, .. } = self;
+        let Self { probe, accounts, callers, source_ports, alerting, .. } = self;
         probe.for_each_account(|key, account| {
-            accounts.read(now, key, &account.counters);
+            accounts.read(now, key, account);
             source_ports.read(now, &key, &account.counters);
         })?;
         source_ports.poll(now, probe, accounts)?;
+        *callers = Callers::default();
+        probe.for_each_caller(|key, last_ns| callers.add(key, last_ns))?;
         accounts.rank(now, &alerting.accounts());
         for (key, seen) in accounts.idle(now) {
             if probe.remove_idle_account(&key, &seen)? {
@@ -197,7 +208,7 @@ impl Poll {
     }
 
     fn take_census(&mut self, now: Duration) -> anyhow::Result<()> {
-        let census = self.source.take(&mut self.probe, host::ephemeral_ports())?;
+        let census = self.source.take(&mut self.probe, host::ephemeral_ports(), self.stalled_after)?;
         let kernel = host::SocketStats::read()?.time_wait_buckets;
         let interval = next_interval(census.cost, self.cpu_budget, self.interval_range);
         self.census_due = Instant::now() + interval;
@@ -215,10 +226,17 @@ impl Poll {
         }
         let mut accounts = self.accounts.export();
         self.source_ports.complete(&mut accounts);
+        let mut callers = self.callers.by_account(self.accounts.groups());
+        for account in &mut accounts {
+            if let Some(id) = account.id() {
+                account.callers = callers.remove(&id).unwrap_or_default();
+            }
+        }
         Ok(Snapshot {
+            taken: clocks(),
             accounts,
             refused_reuses: self.source_ports.refused_reuses(),
-            tells: figures::tells(self.probe.hooks()),
+            tells: figures::tells(&self.probe, self.source),
             host: figures::host(&self.census)?,
             itself: figures::itself(figures::Agent {
                 probe: &self.probe,

@@ -10,7 +10,7 @@ use std::{
 use probe_ebpf::{
     account::{AccountKey, Counters, INBOUND, PeerKey},
     refusal::EndedRefusal,
-    sweep::STATES,
+    sweep::Held,
 };
 
 use crate::{
@@ -54,7 +54,7 @@ impl SourcePorts {
     }
 
     /// Takes the sockets of a census.
-    pub fn settle(&mut self, now: Duration, census: &[(PeerKey, [u32; STATES])]) {
+    pub fn settle(&mut self, now: Duration, census: &[Held]) {
         self.pools.settle(now, census);
     }
 
@@ -125,8 +125,7 @@ impl SourcePorts {
             }
         }
         for account in accounts {
-            let Some((peer, port)) = &account.who else { continue };
-            let id = AccountId { peer: peer.clone(), port: *port, direction: account.direction };
+            let Some(id) = account.id() else { continue };
             account.pool = fullest.get(&id).map(|figures| (*figures).clone());
         }
     }
@@ -159,7 +158,8 @@ fn fullness(figures: &PoolFigures) -> f64 {
     figures.used_ratio().unwrap_or(figures.load.used() / 65_536.0)
 }
 
-fn clocks() -> Clocks {
+/// Both clocks, now.
+pub(super) fn clocks() -> Clocks {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Clocks { monotonic_ns: monotonic_ns(), unix_seconds: since_epoch.as_secs_f64() }
 }

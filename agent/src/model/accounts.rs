@@ -11,8 +11,8 @@ use std::{
 
 use bytemuck::Zeroable as _;
 use probe_ebpf::{
-    account::{AccountKey, COUNTER_WORDS, Counters, PeerKey},
-    sweep::STATES,
+    account::{Account as Counted, AccountKey, COUNTER_WORDS, Calls, Counters, PeerKey},
+    sweep::{Held, STATES},
 };
 
 use super::{
@@ -81,24 +81,28 @@ struct Account {
     recent: f64,
     /// While it has some.
     trouble: Option<Box<Trouble>>,
+    /// Outbound: when it was answered; of a group, by whoever was last.
+    calls: Calls,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Totals {
     counters: Counters,
     sockets: [u32; STATES],
+    stalled: u32,
     gave_up: u64,
 }
 
 impl Totals {
     fn none() -> Self {
-        Self { counters: Counters::zeroed(), sockets: [0; STATES], gave_up: 0 }
+        Self { counters: Counters::zeroed(), sockets: [0; STATES], stalled: 0, gave_up: 0 }
     }
 
-    fn add_sockets(&mut self, sockets: &[u32; STATES]) {
+    fn add_sockets(&mut self, sockets: &[u32; STATES], stalled: u32) {
         for (sum, count) in self.sockets.iter_mut().zip(sockets) {
             *sum += count;
         }
+        self.stalled += stalled;
     }
 
     fn add_counters(&mut self, delta: &Counters) {
@@ -126,7 +130,7 @@ impl Accounts {
     }
 
     /// Books what one of the kernel's accounts holds. `now` is any clock that never goes back.
-    pub fn read(&mut self, now: Duration, key: AccountKey, counters: &Counters) {
+    pub fn read(&mut self, now: Duration, key: AccountKey, counted: &Counted) {
         let Self { groups, retention, rows, by_id, others, .. } = self;
         let row = rows.entry(key).or_insert_with(|| {
             let id = groups.account_of(&key.peer);
@@ -136,14 +140,15 @@ impl Accounts {
             Row::new(id, now)
         });
         row.takes_room = !key.half_open;
-        let delta = difference(counters, &row.last);
-        *row.last = *counters;
+        let delta = difference(&counted.counters, &row.last);
+        *row.last = counted.counters;
         if delta == Counters::zeroed() {
             return;
         }
         row.active_at = now;
         match by_id.get_mut(&row.account) {
             Some(account) => {
+                account.calls = latest(account.calls, counted.calls);
                 account.recent += (delta.connections + delta.syn_retries) as f64;
                 Trouble::add(&mut account.trouble, now, &delta);
                 let totals = if account.shown {
@@ -168,18 +173,19 @@ impl Accounts {
     }
 
     /// Replaces everyone's sockets by those of a census.
-    pub fn settle(&mut self, now: Duration, census: &[(PeerKey, [u32; STATES])]) {
+    pub fn settle(&mut self, now: Duration, census: &[Held]) {
         let Self { groups, retention, rows, by_id, others, .. } = self;
         for totals in by_id.values_mut().map(|account| &mut *account.totals).chain(others.iter_mut()) {
             totals.sockets = [0; STATES];
+            totals.stalled = 0;
         }
         for row in rows.values_mut() {
             row.has_sockets = false;
         }
-        for (peer, sockets) in census {
+        for Held { peer, sockets, stalled, .. } in census {
             let id = groups.account_of(peer);
             if peer.is_overflow() {
-                others[id.direction as usize].add_sockets(sockets);
+                others[id.direction as usize].add_sockets(sockets, *stalled);
                 continue;
             }
             // Sockets make a row, so that a peer that only holds some is remembered and forgotten like any other.
@@ -191,7 +197,7 @@ impl Accounts {
             row.has_sockets = true;
             row.active_at = now;
             if let Some(account) = by_id.get_mut(&row.account) {
-                account.totals.add_sockets(sockets);
+                account.totals.add_sockets(sockets, *stalled);
             }
         }
     }
@@ -314,26 +320,39 @@ impl Accounts {
     #[must_use]
     pub fn export(&self) -> Vec<ExportedAccount> {
         let mut others = self.others;
-        let mut shown: Vec<(&AccountId, &Totals)> = Vec::with_capacity(self.retention.exported);
+        let mut shown: Vec<(&AccountId, &Account)> = Vec::with_capacity(self.retention.exported);
         for (id, account) in &self.by_id {
             if account.shown {
-                shown.push((id, &account.totals));
+                shown.push((id, account));
             } else {
-                others[id.direction as usize].add_sockets(&account.totals.sockets);
+                others[id.direction as usize].add_sockets(&account.totals.sockets, account.totals.stalled);
             }
         }
         shown.sort_unstable_by_key(|&(id, _)| id);
-        let own = shown.into_iter().map(|(id, totals)| ExportedAccount {
+        let own = shown.into_iter().map(|(id, Account { totals, calls, .. })| ExportedAccount {
             who: Some((id.peer.clone(), id.port)),
             direction: id.direction,
             counters: totals.counters,
             sockets: totals.sockets,
+            stalled: totals.stalled,
             gave_up: totals.gave_up,
+            calls: *calls,
+            callers: Vec::new(),
             pool: None,
         });
         let rest = Direction::ALL.into_iter().map(|direction| {
-            let Totals { counters, sockets, gave_up } = others[direction as usize];
-            ExportedAccount { who: None, direction, counters, sockets, gave_up, pool: None }
+            let Totals { counters, sockets, stalled, gave_up } = others[direction as usize];
+            ExportedAccount {
+                who: None,
+                direction,
+                counters,
+                sockets,
+                stalled,
+                gave_up,
+                calls: Calls::default(),
+                callers: Vec::new(),
+                pool: None,
+            }
         });
         own.chain(rest).collect()
     }
@@ -348,6 +367,7 @@ fn open_account(accounts: &mut HashMap<AccountId, Account>, places: usize, id: &
         shown,
         recent: 0.0,
         trouble: None,
+        calls: Calls::default(),
     });
     account.rows += 1;
 }
@@ -359,6 +379,16 @@ fn close_account(accounts: &mut HashMap<AccountId, Account>, id: &AccountId) {
         if account.rows == 0 {
             accounts.remove(id);
         }
+    }
+}
+
+/// When two addresses of one account were answered last.
+fn latest(one: Calls, other: Calls) -> Calls {
+    Calls {
+        last_success_ns: one.last_success_ns.max(other.last_success_ns),
+        first_success_ns: one.first_success_ns.max(other.first_success_ns),
+        last_failure_ns: one.last_failure_ns.max(other.last_failure_ns),
+        first_failure_ns: one.first_failure_ns.max(other.first_failure_ns),
     }
 }
 
@@ -395,8 +425,12 @@ mod tests {
         }
     }
 
-    fn connections(count: u64) -> Counters {
-        Counters { connections: count, ..Counters::zeroed() }
+    fn connections(count: u64) -> Counted {
+        Counted { counters: Counters { connections: count, ..Counters::zeroed() }, ..Counted::zeroed() }
+    }
+
+    fn held(host: u8, sockets: [u32; STATES]) -> Held {
+        Held { sockets, ..Held::none(key(host).peer) }
     }
 
     fn time_wait(count: u32) -> [u32; STATES] {
@@ -466,7 +500,7 @@ mod tests {
     fn a_census_replaces_the_sockets_and_the_hidden_ones_sum_in_other() {
         let mut accounts = Accounts::new(Groups::default(), RETENTION);
         let rows = |counts: [u32; 3]| {
-            (1..).zip(counts).map(|(host, count)| (key(host).peer, time_wait(count))).collect::<Vec<_>>()
+            (1..).zip(counts).map(|(host, count)| held(host, time_wait(count))).collect::<Vec<_>>()
         };
         accounts.settle(at(1), &rows([10, 20, 30]));
         accounts.rank(at(1), &HashSet::new());
@@ -496,9 +530,9 @@ mod tests {
         let mut accounts = Accounts::new(Groups::default(), RETENTION);
         accounts.read(at(1), key(1), &connections(1));
         accounts.read(at(1), key(2), &connections(1));
-        accounts.settle(at(500), &[(key(2).peer, time_wait(1))]);
+        accounts.settle(at(500), &[held(2, time_wait(1))]);
         assert_eq!(accounts.idle(at(600)), []);
-        assert_eq!(accounts.idle(at(601)), [(key(1), connections(1))]);
+        assert_eq!(accounts.idle(at(601)), [(key(1), connections(1).counters)]);
         accounts.forget(&key(1));
         assert_eq!((accounts.len(), accounts.evicted()), (1, 1));
         // It comes back with counters that begin at zero.
@@ -513,10 +547,10 @@ mod tests {
         for host in 1..=10 {
             accounts.read(at(u64::from(host)), key(host), &connections(1));
         }
-        assert_eq!(accounts.idle(at(11)), [(key(1), connections(1))]);
+        assert_eq!(accounts.idle(at(11)), [(key(1), connections(1).counters)]);
         // Whoever holds sockets stays, however long ago the last event was.
-        accounts.settle(at(11), &[(key(1).peer, time_wait(1))]);
-        assert_eq!(accounts.idle(at(12)), [(key(2), connections(1))]);
+        accounts.settle(at(11), &[held(1, time_wait(1))]);
+        assert_eq!(accounts.idle(at(12)), [(key(2), connections(1).counters)]);
     }
 
     #[test]
@@ -526,9 +560,9 @@ mod tests {
             accounts.read(at(1), key(host), &connections(1));
         }
         for host in 100..200 {
-            accounts.read(at(2), AccountKey { half_open: true, ..key(host) }, &Counters::zeroed());
+            accounts.read(at(2), AccountKey { half_open: true, ..key(host) }, &Counted::zeroed());
             // And what the census knows of them.
-            accounts.settle(at(2), &[(key(host).peer, [1; STATES])]);
+            accounts.settle(at(2), &[held(host, [1; STATES])]);
         }
         accounts.settle(at(3), &[]);
         // Without sockets, the census knows nothing of them any more.

@@ -1,6 +1,7 @@
 //! What the figures mean. Pure: values and a time go in, values come out; no I/O, no clock.
 
 mod accounts;
+mod callers;
 mod export;
 mod overhead;
 mod pacing;
@@ -13,6 +14,7 @@ mod states;
 mod trouble;
 
 pub use accounts::{Accounts, Retention};
+pub use callers::Callers;
 pub use overhead::Overhead;
 pub use pacing::next_interval;
 pub use peer::{AccountId, Direction, Groups, Peer};

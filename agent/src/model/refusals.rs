@@ -57,12 +57,20 @@ pub struct RefusedReuse {
 }
 
 /// Two clocks at one moment: the kernel's monotonic one in nanoseconds, and the time of day in seconds since the epoch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Clocks {
     /// CLOCK_MONOTONIC.
     pub monotonic_ns: u64,
     /// Since the epoch.
     pub unix_seconds: f64,
+}
+
+impl Clocks {
+    /// The time of day of a monotonic time, in seconds since the epoch.
+    #[must_use]
+    pub fn unix_seconds_of(&self, monotonic_ns: u64) -> f64 {
+        self.unix_seconds - (self.monotonic_ns as f64 - monotonic_ns as f64) / 1e9
+    }
 }
 
 impl RefusedReuse {

@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use probe_ebpf::{account::Counters, sweep::STATES};
+use probe_ebpf::{
+    account::{Calls, Counters},
+    sweep::STATES,
+};
 
 use super::{
-    peer::{Direction, Peer},
+    peer::{AccountId, Direction, Peer},
     pool::PoolFigures,
-    refusals::RefusedReuse,
+    refusals::{Clocks, RefusedReuse},
 };
 
 /// Everything there is to show.
@@ -17,6 +20,8 @@ pub struct Snapshot {
     pub accounts: Vec<ExportedAccount>,
     /// What the attached hooks can tell.
     pub tells: Tells,
+    /// When it was taken.
+    pub taken: Clocks,
     /// The last refused reuses, the oldest first.
     pub refused_reuses: Arc<[RefusedReuse]>,
     /// The host.
@@ -36,10 +41,25 @@ pub struct ExportedAccount {
     pub counters: Counters,
     /// Sockets by state as of the last census.
     pub sockets: [u32; STATES],
+    /// Connections of ours among them that have waited for an answer for too long.
+    pub stalled: u32,
     /// Connection attempts that TIME_WAIT refused and the client gave up.
     pub gave_up: u64,
+    /// Outbound: when it was answered.
+    pub calls: Calls,
+    /// Outbound: names of the processes that called it last.
+    pub callers: Vec<Arc<str>>,
     /// The pool of source ports it draws from, if they are recorded; a group's is that of its fullest address.
     pub pool: Option<PoolFigures>,
+}
+
+impl ExportedAccount {
+    /// Whose it is; `None` is everyone else.
+    #[must_use]
+    pub fn id(&self) -> Option<AccountId> {
+        let (peer, port) = self.who.clone()?;
+        Some(AccountId { peer, port, direction: self.direction })
+    }
 }
 
 /// Which figures this kernel lets us know; what it does not is left out, not shown as 0.
@@ -58,6 +78,10 @@ pub struct Tells {
     pub time_wait: bool,
     /// The SYN watch is attached.
     pub syn_watch: bool,
+    /// The census tells which connections wait for an answer.
+    pub stalled: bool,
+    /// How much a connection carried is known.
+    pub aborted_early: bool,
 }
 
 /// The host's own figures.

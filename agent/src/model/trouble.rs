@@ -27,6 +27,12 @@ pub struct Events {
     pub accepted: u64,
     /// SYNs that TIME_WAIT refused.
     pub refused: u64,
+    /// Attempts of ours that failed, by [`ConnectFailure`](probe_ebpf::account::ConnectFailure).
+    pub failures: [u64; 5],
+    /// Nanoseconds that these took.
+    pub lost_ns: u64,
+    /// Connections that were aborted early.
+    pub aborted: u64,
 }
 
 impl Events {
@@ -39,11 +45,15 @@ impl Events {
             watched_syn_retries: delta.watched_syn_retries,
             accepted: delta.time_wait_accepted,
             refused: delta.time_wait_refused.iter().sum(),
+            failures: delta.connect_failures,
+            lost_ns: delta.connect_lost_ns,
+            aborted: delta.aborted_early,
         }
     }
 
     fn is_trouble(&self) -> bool {
-        self.syn_retries + self.watched_syn_retries + self.refused > 0
+        let Self { syn_retries, watched_syn_retries, refused, aborted, failures, .. } = self;
+        syn_retries + watched_syn_retries + refused + aborted + failures.iter().sum::<u64>() > 0
     }
 }
 
@@ -56,6 +66,11 @@ impl AddAssign for Events {
         self.watched_syn_retries += other.watched_syn_retries;
         self.accepted += other.accepted;
         self.refused += other.refused;
+        for (sum, failures) in self.failures.iter_mut().zip(other.failures) {
+            *sum += failures;
+        }
+        self.lost_ns += other.lost_ns;
+        self.aborted += other.aborted;
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -15,12 +16,13 @@ use aya::{
 use bytemuck::Zeroable;
 use probe_ebpf::{
     account::{Account, AccountKey, Counters, INBOUND, OUTBOUND, PeerKey},
+    caller::CallerKey,
     connection::FourTuple,
     fields::FIELDS,
     port::Port,
     refusal::Refusal,
     source_ports::PortSet,
-    sweep::{PORTS_ONLY, STATES, Sweep},
+    sweep::{PORTS_ONLY, Sweep},
     tally::TALLIES,
     tuple_memory::WAYS,
 };
@@ -35,8 +37,9 @@ use super::{
     rights::{self, Kept},
     stats::{self, ProgramStats},
     table::Table,
+    ticks::Ticks,
 };
-use crate::config::{HookMode, Limits};
+use crate::config::{Aborted, HookMode, Limits};
 
 /// The compiled programs (build.rs).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe"));
@@ -80,6 +83,17 @@ impl From<anyhow::Error> for ProbeError {
     }
 }
 
+/// What the kernel side is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Wishes<'a> {
+    /// Sizes.
+    pub limits: &'a Limits,
+    /// Whether [`Probe::attach`] is to attach the SYN watch, too.
+    pub syn_watch: bool,
+    /// Which connections are aborted early.
+    pub aborted: Aborted,
+}
+
 /// The loaded kernel side.
 pub struct Probe {
     ebpf: Ebpf,
@@ -88,18 +102,21 @@ pub struct Probe {
     obstacles: Obstacles,
     accounts: Table<PeerKey, Account>,
     half_open: Table<PeerKey, Account>,
+    pub(super) callers: Table<CallerKey, u64>,
     pub(super) source_ports: Table<PeerKey, PortSet>,
     pub(super) refusals: Table<FourTuple, Refusal>,
     pub(super) evidence: RingBuf<MapData>,
     syn_watch: bool,
     cgroup: Option<PathBuf>,
     hooks: Vec<HookReport>,
+    ticks: Ticks,
+    knows_bytes: bool,
 }
 
 impl Probe {
-    /// Creates the maps and fills in the constants. Nothing is attached yet. `syn_watch` is whether [`Self::attach`] is to attach
-    /// the SYN watch, too.
-    pub fn load(capability: &Capability, limits: &Limits, syn_watch: bool) -> Result<Self, ProbeError> {
+    /// Creates the maps and fills in the constants. Nothing is attached yet.
+    pub fn load(capability: &Capability, wishes: Wishes<'_>) -> Result<Self, ProbeError> {
+        let Wishes { limits, syn_watch, aborted } = wishes;
         if !capability.missing_rights.is_empty() {
             return Err(ProbeError::MissingRights(capability.missing_rights.clone()));
         }
@@ -117,8 +134,14 @@ impl Probe {
             Some(_) => None,
         };
         let netns = own_netns().context("cannot tell our network namespace (/proc/self/ns/net)")?;
-        let settings =
-            Constants { offsets: &offsets, records: &records, netns, rfc1337: capability.rfc1337, syn_watch };
+        let settings = Constants {
+            offsets: &offsets,
+            records: &records,
+            netns,
+            rfc1337: capability.rfc1337,
+            syn_watch,
+            aborted,
+        };
         let mut ebpf = Self::create(settings, limits, btf.as_ref()).context("cannot create the eBPF maps")?;
 
         let mut accounts = table(&mut ebpf, "PEERS")?;
@@ -131,6 +154,7 @@ impl Probe {
         Ok(Self {
             accounts,
             half_open: table(&mut ebpf, "HALF_OPEN")?,
+            callers: table(&mut ebpf, "CALLERS")?,
             source_ports: table(&mut ebpf, "SOURCE_PORTS")?,
             refusals: table(&mut ebpf, "REFUSALS")?,
             evidence: RingBuf::try_from(evidence).context("cannot map the ring of evidence")?,
@@ -139,13 +163,18 @@ impl Probe {
             prototypes: offsets.prototypes,
             obstacles: Obstacles { btf: no_btf, tracepoint: no_tracepoint },
             hooks: Vec::new(),
+            ticks: Ticks::default(),
+            knows_bytes: btf.is_some(),
             ebpf,
             btf,
         })
     }
 
     fn create(constants: Constants<'_>, limits: &Limits, btf: Option<&Btf>) -> Result<Ebpf, EbpfError> {
-        let Constants { offsets, records, netns, rfc1337, syn_watch } = constants;
+        let Constants { offsets, records, netns, rfc1337, syn_watch, aborted } = constants;
+        let aborted_within = u64::try_from(aborted.within.as_nanos()).unwrap_or(u64::MAX);
+        let aborted_bytes = aborted.bytes;
+        let has_current_task = u32::from(offsets.has_current_task);
         let has_error = u32::from(offsets.prototypes.count("tcp_retransmit_skb") > 2);
         let time_wait_arguments = offsets.prototypes.count("tcp_timewait_state_process");
         let (rfc1337, watch) = (u32::from(rfc1337), u32::from(syn_watch));
@@ -163,6 +192,9 @@ impl Probe {
             .override_global("CLOSED_SETS", &closed_sets, true)
             .override_global("SYN_SETS", &syn_sets, true)
             .override_global("SYN_WATCH", &watch, true)
+            .override_global("HAS_CURRENT_TASK", &has_current_task, true)
+            .override_global("ABORTED_WITHIN_NS", &aborted_within, true)
+            .override_global("ABORTED_BYTES", &aborted_bytes, true)
             .override_global("RFC1337", &rfc1337, true)
             .override_global("TIME_WAIT_ARGUMENTS", &time_wait_arguments, true)
             .override_global("DROP_NOT_SPECIFIED", &offsets.drop_not_specified, true)
@@ -179,6 +211,7 @@ impl Probe {
             .map_max_entries("CONNECTIONS", limits.connections)
             .map_max_entries("CLOSED", closed_sets)
             .map_max_entries("SYNS", syn_sets)
+            .map_max_entries("CALLERS", limits.callers)
             .map_max_entries("SOURCE_PORTS", limits.tracked_peers)
             .map_max_entries("REFUSALS", limits.refusals)
             .load(OBJECT)
@@ -200,6 +233,7 @@ impl Probe {
         if self.hooks.iter().any(is_classic) {
             self.accounts.read_one_by_one();
             self.half_open.read_one_by_one();
+            self.callers.read_one_by_one();
             self.refusals.read_one_by_one();
         }
         match self.hooks.first() {
@@ -247,23 +281,27 @@ impl Probe {
 
     /// Walks all TCP sockets of this namespace once with the iterator loaded by [`Self::load_census`]; afterwards the
     /// accounts whose `generation` equals the returned one hold their sockets. `ephemeral` is
-    /// `net.ipv4.ip_local_port_range`.
+    /// `net.ipv4.ip_local_port_range`, and a connection of ours that has waited for an answer for longer than `patience` is stalled.
     ///
     /// The first walk is preceded by one that counts the sockets of each local port, for the services that nobody
     /// listens on any more.
-    pub fn sweep(&mut self, ephemeral: (u16, u16)) -> anyhow::Result<Sweep> {
+    pub fn sweep(&mut self, ephemeral: (u16, u16), patience: Duration) -> anyhow::Result<Sweep> {
         let last = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?.generation;
+        let begun = Sweep {
+            ephemeral_low: ephemeral.0,
+            ephemeral_high: ephemeral.1,
+            stalled_ns: u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX),
+            stalled_ticks: self.ticks.within(patience),
+            ..Sweep::zeroed()
+        };
         if last == 0 {
-            self.walk(1, ephemeral, PORTS_ONLY)?;
-            return self.walk(2, ephemeral, 0);
+            self.walk(Sweep { generation: 1, kind: PORTS_ONLY, ..begun })?;
+            return self.walk(Sweep { generation: 2, ..begun });
         }
-        self.walk(last.wrapping_add(1).max(1), ephemeral, 0)
+        self.walk(Sweep { generation: last.wrapping_add(1).max(1), ..begun })
     }
 
-    fn walk(&mut self, generation: u32, ephemeral: (u16, u16), kind: u32) -> anyhow::Result<Sweep> {
-        let (ephemeral_low, ephemeral_high) = ephemeral;
-        let begun =
-            Sweep { generation, mini_sockets: 0, sockets: [0; STATES], ephemeral_low, ephemeral_high, kind };
+    fn walk(&mut self, begun: Sweep) -> anyhow::Result<Sweep> {
         typed_array(&mut self.ebpf, "SWEEP")?.set(0, begun, 0)?;
 
         let program = self.ebpf.program_mut("census").context("the census program is missing")?;
@@ -271,7 +309,9 @@ impl Probe {
         let link = program.attach()?;
         let file = program.take_link(link)?.into_file()?;
         read_to_end(file).context("cannot walk the sockets")?;
-        Ok(typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?)
+        let sweep = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?;
+        self.ticks.observe(sweep.ticks, sweep.ticks_at_ns);
+        Ok(sweep)
     }
 
     /// Hands every account to `each`, those of half-open peers last.
@@ -293,6 +333,12 @@ impl Probe {
             Some(account) if account.counters != *seen => Ok(false),
             _ => map.remove(&key.peer).map(|()| true).context("cannot forget an idle account"),
         }
+    }
+
+    /// Whether this kernel's layout lets the programs know how much a connection carried.
+    #[must_use]
+    pub fn knows_bytes(&self) -> bool {
+        self.knows_bytes
     }
 
     /// The kernel side's counters of itself, summed over the CPUs.
@@ -340,6 +386,7 @@ struct Constants<'a> {
     netns: u32,
     rfc1337: bool,
     syn_watch: bool,
+    aborted: Aborted,
 }
 
 /// Layouts of the classic records, or why they cannot be had.

@@ -2,6 +2,7 @@
 //!
 //! Nothing is pinned. Dropping [`Probe`], or dying, detaches every program and frees every map.
 
+mod callers;
 pub mod capability;
 mod clock;
 pub mod format;
@@ -14,9 +15,10 @@ mod rights;
 mod source_ports;
 mod stats;
 mod table;
+mod ticks;
 
 pub use clock::monotonic_ns;
 pub use hooks::{HOOKS, Hook, HookReport, Mode, Way};
-pub use load::{Probe, ProbeError};
+pub use load::{Probe, ProbeError, Wishes};
 pub use rights::{Kept, keep_for_starting};
 pub use stats::ProgramStats;

@@ -13,6 +13,8 @@ pub struct Offsets {
     pub fields: Vec<u32>,
     /// What the hooks pass.
     pub prototypes: Prototypes,
+    /// Whether programs may ask for the task they run in, with its type.
+    pub has_current_task: bool,
     /// `SKB_DROP_REASON_NOT_SPECIFIED`; [`ABSENT`] before 5.17.
     pub drop_not_specified: u32,
     /// `SKB_DROP_REASON_TCP_RFC7323_TW_PAWS`; [`ABSENT`] where a timestamp that is too old has no reason of its own.
@@ -26,6 +28,7 @@ impl Offsets {
         Self {
             fields: vec![ABSENT; FIELDS.len()],
             prototypes: Prototypes::default(),
+            has_current_task: false,
             drop_not_specified: ABSENT,
             drop_tw_paws: ABSENT,
         }
@@ -57,8 +60,9 @@ impl Offsets {
         Ok(Self {
             fields,
             prototypes: Prototypes::read(btf, HOOKS.iter().flat_map(|hook| hook.ways)),
-            drop_not_specified: drop_reason(btf, "SKB_DROP_REASON_NOT_SPECIFIED"),
-            drop_tw_paws: drop_reason(btf, "SKB_DROP_REASON_TCP_RFC7323_TW_PAWS"),
+            has_current_task: enumerator(btf, "bpf_func_id", "BPF_FUNC_get_current_task_btf") != ABSENT,
+            drop_not_specified: enumerator(btf, "skb_drop_reason", "SKB_DROP_REASON_NOT_SPECIFIED"),
+            drop_tw_paws: enumerator(btf, "skb_drop_reason", "SKB_DROP_REASON_TCP_RFC7323_TW_PAWS"),
         })
     }
 }
@@ -122,9 +126,9 @@ fn find_member(
     Ok(None)
 }
 
-/// A value of `enum skb_drop_reason`, whose numbers differ from kernel to kernel; [`ABSENT`] if there is none of that name.
-fn drop_reason(btf: &Btf, name: &str) -> u32 {
-    let found = btf.resolve_types_by_name("skb_drop_reason").unwrap_or_default();
+/// A value of an enumeration, whose numbers may differ from kernel to kernel; [`ABSENT`] if there is none of that name.
+fn enumerator(btf: &Btf, enumeration: &str, name: &str) -> u32 {
+    let found = btf.resolve_types_by_name(enumeration).unwrap_or_default();
     let members = found.into_iter().find_map(|found| match found {
         Type::Enum(found) => Some(found.members),
         _ => None,

@@ -89,7 +89,7 @@ impl<K: Pod + Zeroable, V: Pod + Zeroable> Table<K, V> {
         // Not before they are needed: a table whose entries are only looked up singly needs none.
         keys.resize(keys.len().max(BATCH), K::zeroed());
         values.resize(values.len().max(BATCH), V::zeroed());
-        let Map::HashMap(data) = map else {
+        let (Map::HashMap(data) | Map::LruHashMap(data)) = map else {
             return Err(io::Error::other("the map is no hash map"));
         };
         let fd = data.fd().as_fd();

@@ -63,6 +63,8 @@ pub type Latest = Option<(Instant, Arc<View>)>;
 /// Snapshots come every second; when the last is older than this the loop that makes them hangs.
 const STALE: Duration = Duration::from_secs(30);
 
+const NO_LONGER_UPDATED: &str = "the figures are no longer updated\n";
+
 /// How to serve.
 pub struct Options {
     /// Path of the metrics.
@@ -195,9 +197,13 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
             }
         },
     };
-    let Some((_, view)) = shared.snapshots.borrow().clone() else {
+    let Some((made, view)) = shared.snapshots.borrow().clone() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
     };
+    // Whoever scrapes must not take old figures for new ones.
+    if made.elapsed() > STALE {
+        return (StatusCode::SERVICE_UNAVAILABLE, NO_LONGER_UPDATED).into_response();
+    }
     match render(&view, &shared.refused) {
         Ok(body) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
@@ -213,7 +219,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
     match shared.snapshots.borrow().as_ref() {
         Some((made, _)) if made.elapsed() > STALE => {
-            (StatusCode::SERVICE_UNAVAILABLE, "the figures are no longer updated\n").into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, NO_LONGER_UPDATED).into_response()
         }
         _ => "ok\n".into_response(),
     }

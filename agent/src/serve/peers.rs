@@ -5,7 +5,9 @@ use probe_ebpf::account::{
     RefusalAnswer,
 };
 
-use super::text::{Float, Kind, Labels, Text};
+use std::sync::Arc;
+
+use super::text::{Float, Kind, Labels, Text, escaped};
 use crate::model::{
     CONNECTED_STATES, Direction, ExportedAccount, Snapshot, Tells, pool::PoolFigures, refusals::End,
 };
@@ -22,6 +24,12 @@ struct Family {
 
 enum Samples {
     One(fn(&ExportedAccount, Tells) -> u64),
+    /// A time in nanoseconds, summed, in seconds.
+    Seconds(fn(&ExportedAccount) -> u64),
+    /// A monotonic time in nanoseconds, as seconds since the epoch; 0 is never.
+    When(fn(&ExportedAccount) -> u64),
+    /// 1 for each of the names that are known.
+    Names(&'static str, fn(&ExportedAccount) -> &[Arc<str>]),
     /// One per value of a label.
     By(&'static str, fn(&ExportedAccount) -> Vec<(&'static str, u64)>),
     Histogram(&'static [u64; BOUNDS], fn(&ExportedAccount) -> &Histogram),
@@ -37,7 +45,7 @@ const INBOUND: Shown = |direction, _| direction == Direction::Inbound;
 const OUTBOUND: Shown = |direction, _| direction == Direction::Outbound;
 const TIME_WAIT: Shown = |direction, tells| direction == Direction::Inbound && tells.time_wait;
 
-const FAMILIES: [Family; 24] = [
+const FAMILIES: [Family; 30] = [
     Family {
         name: "tcpwarden_peer_sockets",
         kind: Kind::Gauge,
@@ -78,6 +86,13 @@ const FAMILIES: [Family; 24] = [
         help: "Lifetime of closed connections whose start was seen.",
         shown: ALWAYS,
         samples: Samples::Histogram(&LIFETIME_BOUNDS_NS, |account| &account.counters.lifetime),
+    },
+    Family {
+        name: "tcpwarden_peer_aborted_early_total",
+        kind: Kind::Counter,
+        help: "Connections of the peer that ended within probe.aborted_within though it had said something, after fewer than probe.aborted_bytes of ours.",
+        shown: |direction, tells| direction == Direction::Inbound && tells.aborted_early,
+        samples: Samples::One(|account, _| account.counters.aborted_early),
     },
     Family {
         name: "tcpwarden_peer_syns_total",
@@ -147,6 +162,41 @@ const FAMILIES: [Family; 24] = [
                 ("other", failures[ConnectFailure::Other as usize]),
             ]
         }),
+    },
+    Family {
+        name: "tcpwarden_peer_connect_failure_seconds_total",
+        kind: Kind::Counter,
+        help: "Time that failed connection attempts of ours took, from the SYN to the failure.",
+        shown: OUTBOUND,
+        samples: Samples::Seconds(|account| account.counters.connect_lost_ns),
+    },
+    Family {
+        name: "tcpwarden_peer_last_success_timestamp_seconds",
+        kind: Kind::Gauge,
+        help: "When a connection attempt of ours last succeeded.",
+        shown: OUTBOUND,
+        samples: Samples::When(|account| account.calls.last_success_ns),
+    },
+    Family {
+        name: "tcpwarden_peer_last_failure_timestamp_seconds",
+        kind: Kind::Gauge,
+        help: "When a connection attempt of ours last failed or had to repeat its SYN.",
+        shown: OUTBOUND,
+        samples: Samples::When(|account| account.calls.last_failure_ns),
+    },
+    Family {
+        name: "tcpwarden_peer_caller_info",
+        kind: Kind::Gauge,
+        help: "Processes that called this peer last, three at most.",
+        shown: OUTBOUND,
+        samples: Samples::Names("process", |account| &account.callers),
+    },
+    Family {
+        name: "tcpwarden_peer_stalled_sockets",
+        kind: Kind::Gauge,
+        help: "Connections of ours that have waited for an answer for longer than census.stalled_after, as of the last census.",
+        shown: |direction, tells| direction == Direction::Outbound && tells.stalled,
+        samples: Samples::One(|account, _| u64::from(account.stalled)),
     },
     Family {
         name: "tcpwarden_peer_connect_seconds",
@@ -275,14 +325,37 @@ pub(super) fn encode(snapshot: &Snapshot, body: &mut Vec<u8>) {
         text.family(family.name, family.kind, family.help);
         let accounts = snapshot.accounts.iter().zip(&labels);
         for (account, labels) in accounts.filter(|(account, _)| (family.shown)(account.direction, tells)) {
-            samples(&mut text, family, account, labels, tells);
+            samples(&mut text, family, account, labels, snapshot);
         }
     }
 }
 
-fn samples(text: &mut Text<'_>, family: &Family, account: &ExportedAccount, labels: &Labels, tells: Tells) {
+fn samples(
+    text: &mut Text<'_>,
+    family: &Family,
+    account: &ExportedAccount,
+    labels: &Labels,
+    snapshot: &Snapshot,
+) {
+    let Snapshot { tells, taken, .. } = snapshot;
     match &family.samples {
-        Samples::One(value) => text.sample(family.name, labels, None, value(account, tells)),
+        Samples::One(value) => text.sample(family.name, labels, None, value(account, *tells)),
+        Samples::Seconds(value) => {
+            text.sample(family.name, labels, None, value(account) as f64 / 1e9);
+        }
+        Samples::When(value) => {
+            let when = value(account);
+            if when > 0 {
+                // Two clocks are compared anew each time: finer digits would dance.
+                let milliseconds = (taken.unix_seconds_of(when) * 1e3).round();
+                text.sample(family.name, labels, None, milliseconds / 1e3);
+            }
+        }
+        Samples::Names(label, names) => {
+            for name in names(account) {
+                text.sample(family.name, labels, Some((label, &escaped(name))), 1);
+            }
+        }
         Samples::By(label, values) => {
             for (name, value) in values(account) {
                 text.sample(family.name, labels, Some((label, name)), value);

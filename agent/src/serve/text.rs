@@ -29,18 +29,25 @@ impl Labels {
             }
             text.push_str(name);
             text.push_str("=\"");
-            for c in value.to_string().chars() {
-                match c {
-                    '\\' => text.push_str("\\\\"),
-                    '"' => text.push_str("\\\""),
-                    '\n' => text.push_str("\\n"),
-                    c => text.push(c),
-                }
-            }
+            text.push_str(&escaped(&value.to_string()));
             text.push('"');
         }
         Self(text)
     }
+}
+
+/// A label's value as it is written between quotes.
+pub(super) fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// A number as the format spells it: infinity is `+Inf`.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytemuck::Zeroable as _;
-use probe_ebpf::{account::Counters, sweep::STATES};
+use probe_ebpf::{
+    account::{Calls, Counters},
+    sweep::STATES,
+};
 use tcpwarden::{
     model::{Direction, ExportedAccount, Peer, Snapshot},
     serve::{Limits, View},
@@ -75,6 +78,9 @@ fn an_answer_that_is_not_taken_is_cut() {
         direction: Direction::Inbound,
         counters: Counters::zeroed(),
         sockets: [0; STATES],
+        stalled: 0,
+        calls: Calls::default(),
+        callers: Vec::new(),
         gave_up: 0,
         pool: None,
     };

@@ -9,12 +9,12 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use probe_ebpf::{
-    account::{INBOUND, OUTBOUND},
+    account::{Address, INBOUND, OUTBOUND},
     connection::{Connection, ESTABLISHED_FLAG, FourTuple, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
     port::{LISTENING, Port, SHARED},
     sweep::{
         PORTS_ONLY, STATES, Sweep,
-        state::{LISTEN, NEW_SYN_RECV, SYN_RECV, SYN_SENT, TIME_WAIT},
+        state::{ESTABLISHED, LISTEN, NEW_SYN_RECV, SYN_RECV, SYN_SENT, TIME_WAIT},
     },
 };
 
@@ -22,7 +22,7 @@ use crate::{
     accounts::{account, direction_of_port, fills_in, half_open_account, key, mark_source_port},
     constants::TW_SUBSTATE,
     maps::{CONNECTIONS, PORTS, SWEEP},
-    socket::{Common, field},
+    socket::{Common, Progress, field, ticks},
 };
 
 /// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c): each pointer takes 8 bytes.
@@ -77,15 +77,49 @@ fn try_census(sk: *const c_void) -> Option<()> {
     unsafe {
         if (*row).generation != (*sweep).generation {
             (*row).sockets = [0; STATES];
+            (*row).stalled = 0;
+            (*row).elsewhere = 0;
+            (*row).local = Address([0; 16]);
             (*row).generation = (*sweep).generation;
             (*row).fills_in = u32::from(fills_in(&key, (*sweep).generation));
         }
         (*row).sockets[state as usize & (STATES - 1)] += 1;
+        if direction == OUTBOUND {
+            if (*row).local == Address([0; 16]) {
+                (*row).local = tuple.local;
+            }
+            (*row).elsewhere += u32::from((*row).local != tuple.local);
+            (*row).stalled += u32::from(is_stalled(sk, state, &mut *sweep));
+        }
         if (*row).fills_in != 0 {
             mark_source_port(&key, tuple.remote_port);
         }
     }
     Some(())
+}
+
+/// Whether a connection of ours has waited for an answer for too long. (Ticks are what sockets are stamped with; how long one takes the
+/// agent tells from those noted here.)
+#[inline(always)]
+fn is_stalled(sk: *const c_void, state: u32, sweep: &mut Sweep) -> bool {
+    // SAFETY: the helper only reads the clock.
+    let now = unsafe { bpf_ktime_get_ns() };
+    sweep.ticks = ticks();
+    sweep.ticks_at_ns = now;
+    match state {
+        // SAFETY: copied out at once. The iterator holds the socket's lock while we look at it.
+        SYN_SENT => match unsafe { CONNECTIONS.get(sk as u64) } {
+            Some(connection) => {
+                connection.since_ns != 0 && now.saturating_sub(connection.since_ns) > sweep.stalled_ns
+            }
+            None => false,
+        },
+        ESTABLISHED if sweep.stalled_ticks != 0 => match Progress::of(sk) {
+            Some(progress) => progress.is_overdue(sweep.ticks, sweep.stalled_ticks),
+            None => false,
+        },
+        _ => false,
+    }
 }
 
 /// Counts a socket on its local port.

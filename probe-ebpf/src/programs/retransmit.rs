@@ -14,7 +14,7 @@ use probe_ebpf::{
 };
 
 use crate::{
-    accounts::{account, direction, key},
+    accounts::{account, came_to_nothing, direction, key},
     constants::{RECORD_EXTRAS, RECORD_RETRANSMIT, RETRANSMIT_HAS_ERROR, SKC_STATE},
     maps::{CONNECTIONS, add, tally},
     socket::{Common, RecordedSocket, Socket, TypedSocket, probed, recorded},
@@ -65,16 +65,19 @@ fn try_retransmit(socket: &impl Socket, state: u32) -> Option<()> {
         return Some(());
     }
     let account = account(&key(&tuple, OUTBOUND))?;
-    // SAFETY: as above; the connection's flags are changed only under its socket's own events.
+    // SAFETY: as above; the connection's flags are changed only under its socket's own events. The helper only reads the clock.
     unsafe {
         add(&raw mut (*account).counters.syn_retries, 1);
+        let mut begun = 0;
         // A repeated SYN proves the first: count it now rather than minutes later, when the attempt ends.
-        if let Some(connection) = CONNECTIONS.get_ptr_mut(socket.id())
-            && (*connection).flags & SYN_COUNTED_FLAG == 0
-        {
-            (*connection).flags |= SYN_COUNTED_FLAG;
-            add(&raw mut (*account).counters.syns, 1);
+        if let Some(connection) = CONNECTIONS.get_ptr_mut(socket.id()) {
+            begun = (*connection).since_ns;
+            if (*connection).flags & SYN_COUNTED_FLAG == 0 {
+                (*connection).flags |= SYN_COUNTED_FLAG;
+                add(&raw mut (*account).counters.syns, 1);
+            }
         }
+        came_to_nothing(account, begun, bpf_ktime_get_ns());
     }
     Some(())
 }

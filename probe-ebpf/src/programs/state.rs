@@ -11,20 +11,23 @@ use aya_ebpf::{
 };
 use probe_ebpf::{
     account::{
-        CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, INBOUND, LIFETIME_BOUNDS_NS, OUTBOUND, REUSE_BOUNDS_NS,
+        CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, INBOUND, LIFETIME_BOUNDS_NS, OUTBOUND, PATIENCE_NS,
+        REUSE_BOUNDS_NS,
     },
     connection::{Connection, ESTABLISHED_FLAG, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
     port::LISTENING,
     sweep::state::{
-        CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LISTEN, SYN_RECV, SYN_SENT,
+        CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
     tally::Tally,
     tuple_memory::{CLOSE_UNSEEN, ISN_STEP, MINI_SOCKET, REFUSED, STAMP_FLAGS, TIME_WAIT_NS, TupleSlot},
 };
 
 use crate::{
-    accounts::{account, direction, key, mark_source_port, observe, touch_port},
-    constants::{RECORD_EXTRAS, RECORD_STATE, TIME_WAIT_ARGUMENTS},
+    accounts::{
+        account, called, came_to_nothing, direction, key, mark_source_port, observe, succeeded, touch_port,
+    },
+    constants::{ABORTED_BYTES, ABORTED_WITHIN_NS, RECORD_EXTRAS, RECORD_STATE, TIME_WAIT_ARGUMENTS},
     maps::{CONNECTIONS, PORTS, add, tally},
     refusals,
     socket::{RecordedSocket, Socket, TypedSocket, recorded},
@@ -112,12 +115,14 @@ fn set_port(socket: &impl Socket, mark: u64) -> Option<()> {
     Some(())
 }
 
-/// connect(): the local port may not be chosen yet, and the SYN is not sent yet.
+/// connect(): the remote end is known (net/ipv4/tcp_ipv4.c tcp_v4_connect(), 5.10 to 6.18), the local port may not be chosen yet, and the SYN
+/// is not sent yet.
 #[inline(always)]
 fn begin_connect(socket: &impl Socket) -> Option<()> {
     // SAFETY: the helper only reads the clock.
     let since_ns = unsafe { bpf_ktime_get_ns() };
     remember(socket.id(), Connection { since_ns, flags: OUTBOUND_FLAG });
+    called(key(&socket.tuple(), OUTBOUND), socket.current_process(), since_ns);
     Some(())
 }
 
@@ -148,6 +153,7 @@ fn establish(socket: &impl Socket, old: u32) -> Option<()> {
         let counters = &raw mut (*account).counters;
         add(&raw mut (*counters).connections, 1);
         if direction == OUTBOUND {
+            succeeded(account, now);
             if begun.flags & SYN_COUNTED_FLAG == 0 {
                 add(&raw mut (*counters).syns, 1);
             }
@@ -242,7 +248,12 @@ fn close(socket: &impl Socket, old: u32) -> Option<()> {
             let account = account(&key(&tuple, direction))?;
             let lifetime = now.saturating_sub(connection.since_ns);
             // SAFETY: `account` points into a live map value; all changes are atomic adds.
-            unsafe { observe(&raw mut (*account).counters.lifetime, &LIFETIME_BOUNDS_NS, lifetime) };
+            unsafe {
+                observe(&raw mut (*account).counters.lifetime, &LIFETIME_BOUNDS_NS, lifetime);
+                if direction == INBOUND && lifetime < ABORTED_WITHIN_NS.load() && was_cut_short(socket, old) {
+                    add(&raw mut (*account).counters.aborted_early, 1);
+                }
+            }
         }
     } else if old == SYN_SENT || connection.flags & OUTBOUND_FLAG != 0 {
         let reason = match socket.error() {
@@ -258,11 +269,27 @@ fn close(socket: &impl Socket, old: u32) -> Option<()> {
         // SAFETY: `account` points into a live map value; all changes are atomic adds.
         unsafe {
             let counters = &raw mut (*account).counters;
+            let lost = if connection.since_ns == 0 { 0 } else { now.saturating_sub(connection.since_ns) };
             add(&raw mut (*counters).connect_failures[reason as usize], 1);
+            add(&raw mut (*counters).connect_lost_ns, lost);
+            if reason as usize != ConnectFailure::Other as usize || lost >= PATIENCE_NS {
+                came_to_nothing(account, connection.since_ns, now);
+            }
             if connection.flags & SYN_COUNTED_FLAG == 0 {
                 add(&raw mut (*counters).syns, 1);
             }
         }
     }
     Some(())
+}
+
+/// Whether the peer said something and got next to nothing for it: few bytes of ours, or none and we were the ones who ended it. A peer
+/// that sends what it has and leaves, or connects and says nothing (a balancer's probe), was not cut short.
+#[inline(always)]
+fn was_cut_short(socket: &impl Socket, old: u32) -> bool {
+    let (Some(sent), Some(received)) = (socket.bytes_sent(), socket.bytes_received()) else { return false };
+    // The peer's FIN is a byte, too (net/ipv4/tcp_input.c tcp_rcv_nxt_update()).
+    let ended_by_peer =
+        matches!(old, LAST_ACK | CLOSE_WAIT) || (old == ESTABLISHED && socket.error() == ECONNRESET);
+    received > 1 && sent < ABORTED_BYTES.load() && (sent > 0 || !ended_by_peer)
 }

@@ -11,7 +11,7 @@ use std::{cmp::Reverse, collections::HashMap, time::Duration};
 use probe_ebpf::{
     account::{Counters, INBOUND, PeerKey},
     source_ports::PortSet,
-    sweep::{STATES, state::TIME_WAIT},
+    sweep::{Held, state::TIME_WAIT},
 };
 
 pub use self::{
@@ -173,13 +173,13 @@ impl Pools {
     }
 
     /// Replaces everyone's sockets by those of a census.
-    pub fn settle(&mut self, now: Duration, census: &[(PeerKey, [u32; STATES])]) {
+    pub fn settle(&mut self, now: Duration, census: &[Held]) {
         for peer in self.peers.values_mut() {
             if let Some(recorded) = &mut peer.recorded {
                 recorded.census = Counted { at: now, ..Counted::default() };
             }
         }
-        for (key, sockets) in census {
+        for Held { peer: key, sockets, .. } in census {
             let Some(recorded) = self.peers.get_mut(key).and_then(|peer| peer.recorded.as_mut()) else {
                 continue;
             };

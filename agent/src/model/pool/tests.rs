@@ -6,7 +6,7 @@ use bytemuck::Zeroable as _;
 use probe_ebpf::{
     account::{ClosedBy, Counters, INBOUND, PeerKey},
     source_ports::PortSet,
-    sweep::{STATES, state::TIME_WAIT},
+    sweep::{Held, STATES, state::TIME_WAIT},
 };
 use proptest::prelude::*;
 
@@ -71,7 +71,7 @@ impl Server {
         if census {
             let mut sockets = [0; STATES];
             sockets[TIME_WAIT as usize] = self.time_wait();
-            self.pools.settle(now, &[(peer(), sockets)]);
+            self.pools.settle(now, &[Held { sockets, ..Held::none(peer()) }]);
         }
         self.pools.read(now, &peer(), &self.counters);
         // A census fills in the ports of all sockets there are, so recording begins with them.

@@ -1,0 +1,96 @@
+//! Who calls which destination.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use probe_ebpf::{account::PeerKey, caller::CallerKey};
+
+use super::peer::{AccountId, Groups};
+
+/// So many names are told of one destination, the last to call it.
+const TOLD: usize = 3;
+
+/// Names of the processes that call each destination.
+#[derive(Clone, Debug, Default)]
+pub struct Callers {
+    names: HashMap<PeerKey, Vec<(Reverse<u64>, Arc<str>)>>,
+}
+
+impl Callers {
+    /// Adds one, with the time of its last call.
+    pub fn add(&mut self, key: &CallerKey, last_ns: u64) {
+        let bytes: [u8; 16] = bytemuck::cast(key.name);
+        let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        // A name is whatever its process says: bytes that are no text, and control characters, must not reach a log or a terminal.
+        let name: String = String::from_utf8_lossy(&bytes[..length])
+            .chars()
+            .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+            .collect();
+        self.names.entry(key.destination).or_default().push((Reverse(last_ns), name.into()));
+    }
+
+    /// The names of the last to call each account.
+    #[must_use]
+    pub fn by_account(&self, groups: &Groups) -> HashMap<AccountId, Vec<Arc<str>>> {
+        let mut destinations: HashMap<AccountId, Vec<&PeerKey>> = HashMap::new();
+        for key in self.names.keys() {
+            destinations.entry(groups.account_of(key)).or_default().push(key);
+        }
+        destinations.into_iter().map(|(id, keys)| (id, self.of(keys))).collect()
+    }
+
+    /// The names of the last to call any of `destinations`, in the order of the alphabet.
+    #[must_use]
+    pub fn of<'a>(&self, destinations: impl IntoIterator<Item = &'a PeerKey>) -> Vec<Arc<str>> {
+        let known = destinations.into_iter().filter_map(|key| self.names.get(key)).flatten();
+        let mut calls: Vec<&(Reverse<u64>, Arc<str>)> = known.collect();
+        calls.sort_unstable();
+        let mut told = BTreeSet::new();
+        for (_, name) in calls {
+            if told.len() < TOLD {
+                told.insert(Arc::clone(name));
+            }
+        }
+        told.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use probe_ebpf::account::OUTBOUND;
+
+    fn destination(port: u16) -> PeerKey {
+        PeerKey::new([192, 0, 2, 1].into(), port, OUTBOUND)
+    }
+
+    fn caller(port: u16, name: &[u8]) -> CallerKey {
+        let mut bytes = [0; 16];
+        bytes[..name.len()].copy_from_slice(name);
+        CallerKey { destination: destination(port), name: bytemuck::cast(bytes) }
+    }
+
+    #[test]
+    fn the_last_three_names_of_a_destination_are_told() {
+        let mut callers = Callers::default();
+        for (at, name) in [(4, "httpd"), (1, "curl"), (3, "java"), (2, "python3")] {
+            callers.add(&caller(443, name.as_bytes()), at);
+        }
+        callers.add(&caller(80, b"wget"), 9);
+        assert_eq!(callers.of([&destination(443)]), ["httpd", "java", "python3"].map(Arc::from));
+        assert_eq!(callers.of([&destination(1)]), []);
+    }
+
+    #[test]
+    fn what_follows_the_nul_makes_no_other_name_and_controls_are_no_text() {
+        let mut callers = Callers::default();
+        callers.add(&caller(443, b"sh\0rest"), 1);
+        callers.add(&caller(443, b"sh\0other"), 2);
+        callers.add(&caller(443, b"a\x1b[31m\nb"), 3);
+        let shown = callers.of([&destination(443)]);
+        assert_eq!(shown, ["a\u{fffd}[31m\u{fffd}b", "sh"].map(Arc::from));
+    }
+}
