@@ -32,6 +32,7 @@ fn account(who: Option<(Peer, u16)>, direction: Direction) -> ExportedAccount {
         calls: Calls::default(),
         callers: Vec::new(),
         pool: None,
+        ephemeral: None,
     }
 }
 

@@ -189,12 +189,18 @@ impl Engine {
 
     /// Whether another alert about the same subject says why.
     fn is_explained(&self, (name, subject): &AlertKey) -> bool {
-        // SYNs that TIME_WAIT refuses are repeated.
-        *name == AlertName::SynRetriesHigh
-            && self
-                .watches
-                .get(&(AlertName::PortReuseRefused, subject.clone()))
-                .is_some_and(|watch| !watch.levels.is_quiet())
+        let causes: &[AlertName] = match name {
+            // SYNs that TIME_WAIT refuses are repeated, and so are those that nobody answers.
+            AlertName::SynRetriesHigh => &[AlertName::PortReuseRefused, AlertName::BackendNotAnswering],
+            // Connections that are being opened wait, too.
+            AlertName::DependencyHanging => &[AlertName::BackendNotAnswering],
+            _ => &[],
+        };
+        let is_active = |&cause: &AlertName| {
+            let watch = self.watches.get(&(cause, subject.clone()));
+            watch.is_some_and(|watch| !watch.levels.is_quiet())
+        };
+        causes.iter().any(is_active)
     }
 
     /// Ends what is no longer raised, and sees how far the rest reaches.

@@ -1,8 +1,15 @@
 //! The figures of a moment that alerts look at.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use crate::model::{AccountId, Events, HostFigures, LostFigures, Tells, pool::PoolFigures};
+use crate::model::{
+    AccountId, Destination, Events, HostFigures, LostFigures, Tells,
+    pool::{EphemeralFigures, PoolFigures},
+};
 
 /// The pool of one address.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +22,17 @@ pub struct PoolFact<'a> {
     pub figures: &'a PoolFigures,
 }
 
+/// Our ports towards one destination.
+#[derive(Clone, Copy, Debug)]
+pub struct EphemeralFact<'a> {
+    /// The account that the address belongs to.
+    pub account: &'a AccountId,
+    /// The address.
+    pub address: IpAddr,
+    /// The ports.
+    pub figures: &'a EphemeralFigures,
+}
+
 /// Everything that alerts look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -22,6 +40,12 @@ pub struct Facts<'a> {
     pub pools: &'a [PoolFact<'a>],
     /// What happened in the last minute to the accounts that had trouble in it.
     pub troubled: &'a HashMap<AccountId, Events>,
+    /// Our ports towards the destinations with the most of our sockets.
+    pub ephemeral: &'a [EphemeralFact<'a>],
+    /// The destinations of ours that have trouble, or whose connections wait.
+    pub destinations: &'a HashMap<AccountId, Destination>,
+    /// Sockets in CLOSE_WAIT by the port of ours.
+    pub close_waits: &'a BTreeMap<u16, u64>,
     /// What the attached hooks can tell.
     pub tells: Tells,
     /// The host.

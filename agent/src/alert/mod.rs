@@ -7,6 +7,7 @@ mod engine;
 mod facts;
 mod growth;
 mod readings;
+mod rise;
 mod saved;
 mod text;
 mod watch;
@@ -14,7 +15,7 @@ mod watch;
 use std::fmt;
 
 pub use engine::{CAPACITY, Change, Engine, Now};
-pub use facts::{Facts, PoolFact};
+pub use facts::{EphemeralFact, Facts, PoolFact};
 pub use saved::SavedAlert;
 pub use text::{advice, summary};
 

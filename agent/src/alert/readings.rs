@@ -5,14 +5,24 @@ use std::{
     time::Duration,
 };
 
-use super::{AlertKey, Facts, PoolFact, Subject, growth::Growth, text::Sentence};
+use probe_ebpf::account::ConnectFailure;
+
+use super::{
+    AlertKey, EphemeralFact, Facts, PoolFact, Subject,
+    growth::Growth,
+    rise::{Floor, Rise},
+    text::Sentence,
+};
 use crate::{
     config::{AlertName, Measure},
-    model::{Direction, Events},
+    model::{AccountId, Destination, Direction, Events},
 };
 
 /// A share of repeated SYNs means nothing below so many of them.
 const ENOUGH_RETRIES: u64 = 10;
+
+/// A share of aborted connections means nothing below so many of them.
+const ENOUGH_ABORTED: u64 = 10;
 
 /// Events of this log make room for later ones all the time; nothing is wrong then.
 const NO_LOSS: &str = "events";
@@ -41,6 +51,12 @@ impl<'a> Reading<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Readings {
     overflows: Growth,
+    /// Whether connections of ours, and sockets in CLOSE_WAIT, have been looked at before.
+    begun: [bool; 2],
+    /// Connections of ours that wait, by destination.
+    waiting: HashMap<AccountId, Rise>,
+    /// Sockets in CLOSE_WAIT, by our port.
+    close_waits: HashMap<u16, (Floor, Rise)>,
     lost: HashMap<&'static str, Growth>,
 }
 
@@ -69,10 +85,94 @@ impl Readings {
             let ratio = if retries < ENOUGH_RETRIES { 0.0 } else { retries as f64 / all as f64 };
             let values = vec![(Measure::RetryRatio, ratio)];
             let reading = Reading::of(values, Sentence::SynRetries { account, retries, all });
-            add(AlertName::SynRetriesHigh, subject, reading);
+            add(AlertName::SynRetriesHigh, subject.clone(), reading);
+            match account.direction {
+                Direction::Outbound => {
+                    let values = vec![(Measure::UnansweredPerMinute, unanswered(events) as f64)];
+                    let destination = facts.destinations.get(account);
+                    let sentence = Sentence::NotAnswering { account, events: *events, destination };
+                    add(AlertName::BackendNotAnswering, subject, Reading::of(values, sentence));
+                }
+                Direction::Inbound if facts.tells.aborted_early => {
+                    let Events { aborted, connections, .. } = *events;
+                    let ratio = if aborted < ENOUGH_ABORTED {
+                        0.0
+                    } else {
+                        aborted as f64 / connections.max(aborted) as f64
+                    };
+                    let sentence = Sentence::Aborted { account, aborted, all: connections.max(aborted) };
+                    add(
+                        AlertName::AbortedEarly,
+                        subject,
+                        Reading::of(vec![(Measure::AbortedRatio, ratio)], sentence),
+                    );
+                }
+                Direction::Inbound => {}
+            }
         }
+        for fact in facts.ephemeral {
+            let subject = Subject::Account(fact.account.clone());
+            add(AlertName::EphemeralPortsNearLimit, subject, ports_near_limit(*fact));
+        }
+        self.waiting(now, facts, &mut add);
         self.host(now, facts, &mut add);
         readings
+    }
+
+    /// Connections that wait, of ours and at our own program.
+    fn waiting<'a>(
+        &mut self,
+        now: Duration,
+        facts: &'a Facts<'_>,
+        add: &mut impl FnMut(AlertName, Subject, Reading<'a>),
+    ) {
+        if facts.tells.stalled {
+            self.stalled(now, facts, add);
+        }
+        let begin = begin(&mut self.begun[1], now);
+        self.close_waits.retain(|port, (floor, rise)| {
+            facts.close_waits.contains_key(port) || {
+                if let Some(floor) = floor.update(now, 0) {
+                    rise.update(now, floor);
+                }
+                rise.usual() > 0
+            }
+        });
+        for (&port, &sockets) in facts.close_waits {
+            let (floor, rise) =
+                self.close_waits.entry(port).or_insert_with(|| (Floor::default(), begin(sockets)));
+            let rise = floor.update(now, sockets).map_or(0, |floor| rise.update(now, floor));
+            let values = vec![(Measure::CloseWaitSockets, rise as f64)];
+            let reading = Reading::of(values, Sentence::CloseWaits { port, sockets });
+            add(AlertName::CloseWaitGrowing, Subject::Port(port), reading);
+        }
+    }
+
+    /// Connections of ours that wait.
+    fn stalled<'a>(
+        &mut self,
+        now: Duration,
+        facts: &'a Facts<'_>,
+        add: &mut impl FnMut(AlertName, Subject, Reading<'a>),
+    ) {
+        let begin = begin(&mut self.begun[0], now);
+        // Nothing waits where there is nothing to tell.
+        self.waiting.retain(|account, rise| {
+            facts.destinations.contains_key(account) || {
+                rise.update(now, 0);
+                rise.usual() > 0
+            }
+        });
+        for (account, destination) in facts.destinations {
+            let Destination { stalled, open, .. } = *destination;
+            let rise = self.waiting.entry(account.clone()).or_insert_with(|| begin(stalled));
+            let rise = rise.update(now, stalled);
+            // A few slow answers among many are no hanging.
+            let hanging = if stalled * 2 >= open { rise } else { 0 };
+            let values = vec![(Measure::StalledConnections, hanging as f64)];
+            let reading = Reading::of(values, Sentence::Hanging { account, destination });
+            add(AlertName::DependencyHanging, Subject::Account(account.clone()), reading);
+        }
     }
 
     fn host<'a>(
@@ -114,6 +214,12 @@ impl Readings {
     }
 }
 
+/// What there was before the agent is taken for usual; what comes later began at nothing.
+fn begin(begun: &mut bool, now: Duration) -> impl Fn(u64) -> Rise + use<> {
+    let is_first = !std::mem::replace(begun, true);
+    move |value| Rise::above(now, if is_first { value } else { 0 })
+}
+
 fn near_limit(pool: PoolFact<'_>) -> Reading<'_> {
     let figures = pool.figures;
     let ratio = figures.blocked_ratio().map(|ratio| (Measure::UsedRatio, ratio));
@@ -121,6 +227,23 @@ fn near_limit(pool: PoolFact<'_>) -> Reading<'_> {
     let values = ratio.into_iter().chain(seconds).collect();
     let seconds_left = figures.exhaustion_seconds.filter(|seconds| seconds.is_finite());
     Reading { seconds_left, ..Reading::of(values, Sentence::NearLimit(pool)) }
+}
+
+fn ports_near_limit(fact: EphemeralFact<'_>) -> Reading<'_> {
+    let figures = fact.figures;
+    let values = vec![
+        (Measure::UsedRatio, figures.blocked_ratio()),
+        (Measure::SecondsLeft, figures.exhaustion_seconds),
+    ];
+    let seconds_left = Some(figures.exhaustion_seconds).filter(|seconds| seconds.is_finite());
+    Reading { seconds_left, ..Reading::of(values, Sentence::PortsNearLimit(fact)) }
+}
+
+/// SYNs of ours in the last minute, if nothing answered any. A RST is an answer, too: somebody is there.
+fn unanswered(events: &Events) -> u64 {
+    let answers =
+        [ConnectFailure::Refused, ConnectFailure::Reset].map(|reason| events.failures[reason as usize]);
+    if events.connections + answers.iter().sum::<u64>() > 0 { 0 } else { events.syns + events.syn_retries }
 }
 
 /// Repeated SYNs of an account in the last minute, and all of them. Where nobody watches inbound SYNs, each connection is taken

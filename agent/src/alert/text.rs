@@ -1,11 +1,11 @@
 //! What there is to say about an alert: sentences that name the peer, the numbers and the remedy.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use super::PoolFact;
+use super::{EphemeralFact, PoolFact};
 use crate::{
     config::AlertName,
-    model::{AccountId, Direction, Events, QueueFigures},
+    model::{AccountId, Destination, Direction, Events, QueueFigures},
 };
 
 /// What an alert is, in a few words, whatever it is about.
@@ -15,9 +15,14 @@ pub fn summary(name: AlertName) -> &'static str {
         AlertName::TimeWaitNearPoolLimit => "A peer's pool of source ports runs out",
         AlertName::PortReuseRefused => "New connections are refused by TIME_WAIT",
         AlertName::PoolDiffers => "A configured pool of source ports is not the real one",
+        AlertName::EphemeralPortsNearLimit => "Our ports towards a destination run out",
+        AlertName::BackendNotAnswering => "A destination answers none of our SYNs",
+        AlertName::DependencyHanging => "Connections to a destination wait for an answer",
+        AlertName::AbortedEarly => "Connections of a peer come to nothing",
         AlertName::SynRetriesHigh => "SYNs have to be repeated",
         AlertName::TimeWaitNearBucketLimit => "The host's TIME_WAITs come near their limit",
         AlertName::ListenQueueOverflow => "An accept queue is full",
+        AlertName::CloseWaitGrowing => "Our program does not close connections that its peers closed",
         AlertName::AgentDegraded => "tcpwarden cannot tell all it should",
     }
 }
@@ -34,6 +39,18 @@ pub fn advice(name: AlertName) -> &'static str {
              else give its NAT more ports or addresses. No kernel setting shortens TIME_WAIT."
         }
         AlertName::PoolDiffers => "Correct port_pool of this peer, or ask whoever runs its NAT.",
+        AlertName::EphemeralPortsNearLimit => {
+            "Keep connections to this destination open and reuse them; else widen net.ipv4.ip_local_port_range, set net.ipv4.tcp_tw_reuse = 1,              or call from several addresses."
+        }
+        AlertName::BackendNotAnswering => {
+            "Is the address still that of the service (does its name list it)? Is the host up, and does a firewall drop our SYNs? Restart what              keeps an old address, or make it resolve the name again."
+        }
+        AlertName::DependencyHanging => {
+            "The destination takes connections and does not answer: look at it first. Give the calls a time-out and a limit, so that they do              not fill this host."
+        }
+        AlertName::AbortedEarly => {
+            "The peer speaks and is cut off: a protocol or TLS version that one side no longer takes, a certificate, a wrong port? Look at the              service's own log for this peer. If these are probes by design, disable the alert for this peer."
+        }
         AlertName::SynRetriesHigh => {
             "Inbound: look at the accept queue and at what may drop packets before it. Outbound: is the destination there, and does it answer?"
         }
@@ -42,6 +59,9 @@ pub fn advice(name: AlertName) -> &'static str {
         }
         AlertName::ListenQueueOverflow => {
             "The program does not accept as fast as clients connect: find out what keeps it, then raise its backlog and net.core.somaxconn."
+        }
+        AlertName::CloseWaitGrowing => {
+            "The program on this port no longer closes its sockets: a leak, or its threads wait for something else. Look at what they wait for;              a restart frees the sockets."
         }
         AlertName::AgentDegraded => {
             "See the agent's log and `tcpwarden check`; raise the limit that is named, or correct the file."
@@ -55,6 +75,11 @@ pub(super) enum Sentence<'a> {
     NearLimit(PoolFact<'a>),
     ReuseRefused(&'a AccountId, Events),
     PoolDiffers(PoolFact<'a>),
+    PortsNearLimit(EphemeralFact<'a>),
+    NotAnswering { account: &'a AccountId, events: Events, destination: Option<&'a Destination> },
+    Hanging { account: &'a AccountId, destination: &'a Destination },
+    Aborted { account: &'a AccountId, aborted: u64, all: u64 },
+    CloseWaits { port: u16, sockets: u64 },
     SynRetries { account: &'a AccountId, retries: u64, all: u64 },
     Buckets { used: u64, limit: u64 },
     Overflows(u64, &'a [QueueFigures]),
@@ -74,6 +99,30 @@ impl Sentence<'_> {
                 )
             }
             Self::PoolDiffers(pool) => pool_differs(pool),
+            Self::PortsNearLimit(fact) => ports_near_limit(fact),
+            Self::NotAnswering { account, events, destination } => {
+                not_answering(account, events, *destination)
+            }
+            Self::Hanging { account, destination } => {
+                let Destination { stalled, open, callers, .. } = destination;
+                let AccountId { peer, port, .. } = account;
+                format!(
+                    "{stalled} of our {open} connections to {peer} port {port} wait for an answer{}",
+                    by(callers)
+                )
+            }
+            Self::Aborted { account, aborted, all } => {
+                let AccountId { peer, port, .. } = account;
+                let percent = *aborted as f64 * 100.0 / (*all).max(1) as f64;
+                format!(
+                    "{peer} towards port {port}: {aborted} of {all} connections in the last minute ended at once, after next to nothing of ours ({percent:.0} %)"
+                )
+            }
+            Self::CloseWaits { port, sockets } => {
+                format!(
+                    "{sockets} connections on port {port} were closed by their peers and not by our program (CLOSE_WAIT), and they become more"
+                )
+            }
             Self::SynRetries { account, retries, all } => syn_retries(account, *retries, *all),
             Self::Buckets { used, limit } => {
                 let percent = *used as f64 * 100.0 / *limit as f64;
@@ -121,6 +170,57 @@ fn near_limit(pool: &PoolFact<'_>) -> String {
         let _ = write!(text, "; {:.0} SYNs were refused in the last minute", figures.refused);
     }
     text
+}
+
+fn ports_near_limit(fact: &EphemeralFact<'_>) -> String {
+    let EphemeralFact { account, address, figures } = fact;
+    let mut text = format!(
+        "towards {address} port {}, {:.0} of our {} ports are taken ({:.0} %), {:.0} in TIME_WAIT",
+        account.port,
+        figures.load.used(),
+        figures.size,
+        figures.used_ratio() * 100.0,
+        figures.load.time_wait
+    );
+    let (rate, seconds) = (figures.load.rate, figures.exhaustion_seconds);
+    let _ = if seconds.is_infinite() {
+        write!(text, "; at {rate:.0} connections/s that is as far as it goes")
+    } else if seconds > 0.0 {
+        write!(text, "; at {rate:.0} connections/s they run out in {seconds:.0} s")
+    } else {
+        write!(text, "; none is free, at {rate:.0} connections/s")
+    };
+    text
+}
+
+fn not_answering(account: &AccountId, events: &Events, destination: Option<&Destination>) -> String {
+    let AccountId { peer, port, .. } = account;
+    let Events { syns, syn_retries, failures, lost_ns, .. } = events;
+    let mut text =
+        format!("{peer} port {port} answered none of our {} SYNs in the last minute", syns + syn_retries);
+    let failed = failures.iter().sum::<u64>();
+    if failed > 0 {
+        let seconds = *lost_ns as f64 / 1e9 / failed as f64;
+        let _ = write!(text, "; {failed} attempts failed, after {seconds:.1} s each");
+    }
+    let Some(Destination { answered_ago, callers, .. }) = destination else { return text };
+    text.push_str(&by(callers));
+    match answered_ago {
+        Some(ago) => {
+            let _ = write!(
+                text,
+                "; it last answered {} ago",
+                humantime::format_duration(Duration::from_secs(ago.as_secs()))
+            );
+        }
+        None => text.push_str("; it has not answered since this agent started"),
+    }
+    text
+}
+
+/// Whose connections they are.
+fn by(callers: &[Arc<str>]) -> String {
+    if callers.is_empty() { String::new() } else { format!(" (called by {})", callers.join(", ")) }
 }
 
 fn pool_differs(pool: &PoolFact<'_>) -> String {

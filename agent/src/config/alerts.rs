@@ -17,12 +17,22 @@ pub enum AlertName {
     PortReuseRefused,
     /// The configured pool is not the one the peer draws from.
     PoolDiffers,
+    /// Our ports towards a destination run out.
+    EphemeralPortsNearLimit,
+    /// A destination answers none of our SYNs.
+    BackendNotAnswering,
+    /// More and more of our connections to a destination wait for an answer.
+    DependencyHanging,
+    /// Connections of a peer come to nothing.
+    AbortedEarly,
     /// SYNs have to be repeated.
     SynRetriesHigh,
     /// The host's mini-sockets come near their limit.
     TimeWaitNearBucketLimit,
     /// An accept queue is full, or nearly.
     ListenQueueOverflow,
+    /// More and more connections are closed by their peers and not by our program.
+    CloseWaitGrowing,
     /// The agent cannot tell all it should, or cannot tell it to everyone.
     AgentDegraded,
 }
@@ -44,6 +54,14 @@ pub enum Measure {
     QueueRatio,
     /// Events that found no room in the last minute.
     LostPerMinute,
+    /// SYNs of ours in the last minute, while none was answered.
+    UnansweredPerMinute,
+    /// Connections that wait for an answer, above the fewest of the last hour.
+    StalledConnections,
+    /// Connections that were aborted early of those established in the last minute.
+    AbortedRatio,
+    /// Sockets in CLOSE_WAIT that do not go, above the fewest of the last hour.
+    CloseWaitSockets,
 }
 
 /// From which values on a measure is bad.
@@ -81,13 +99,18 @@ pub struct Alerts {
 
 impl AlertName {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::TimeWaitNearPoolLimit,
         Self::PortReuseRefused,
         Self::PoolDiffers,
+        Self::EphemeralPortsNearLimit,
+        Self::BackendNotAnswering,
+        Self::DependencyHanging,
+        Self::AbortedEarly,
         Self::SynRetriesHigh,
         Self::TimeWaitNearBucketLimit,
         Self::ListenQueueOverflow,
+        Self::CloseWaitGrowing,
         Self::AgentDegraded,
     ];
 
@@ -98,9 +121,14 @@ impl AlertName {
             Self::TimeWaitNearPoolLimit => "TimeWaitNearPoolLimit",
             Self::PortReuseRefused => "PortReuseRefused",
             Self::PoolDiffers => "PoolDiffers",
+            Self::EphemeralPortsNearLimit => "EphemeralPortsNearLimit",
+            Self::BackendNotAnswering => "BackendNotAnswering",
+            Self::DependencyHanging => "DependencyHanging",
+            Self::AbortedEarly => "AbortedEarly",
             Self::SynRetriesHigh => "SynRetriesHigh",
             Self::TimeWaitNearBucketLimit => "TimeWaitNearBucketLimit",
             Self::ListenQueueOverflow => "ListenQueueOverflow",
+            Self::CloseWaitGrowing => "CloseWaitGrowing",
             Self::AgentDegraded => "AgentDegraded",
         }
     }
@@ -115,12 +143,18 @@ impl AlertName {
     #[must_use]
     pub fn measures(self) -> &'static [Measure] {
         match self {
-            Self::TimeWaitNearPoolLimit => &[Measure::UsedRatio, Measure::SecondsLeft],
+            Self::TimeWaitNearPoolLimit | Self::EphemeralPortsNearLimit => {
+                &[Measure::UsedRatio, Measure::SecondsLeft]
+            }
             Self::PortReuseRefused => &[Measure::RefusedPerMinute],
             Self::PoolDiffers => &[],
+            Self::BackendNotAnswering => &[Measure::UnansweredPerMinute],
+            Self::DependencyHanging => &[Measure::StalledConnections],
+            Self::AbortedEarly => &[Measure::AbortedRatio],
             Self::SynRetriesHigh => &[Measure::RetryRatio],
             Self::TimeWaitNearBucketLimit => &[Measure::UsedRatio],
             Self::ListenQueueOverflow => &[Measure::OverflowsPerMinute, Measure::QueueRatio],
+            Self::CloseWaitGrowing => &[Measure::CloseWaitSockets],
             Self::AgentDegraded => &[Measure::LostPerMinute],
         }
     }
@@ -130,7 +164,14 @@ impl AlertName {
     pub fn is_of_peers(self) -> bool {
         matches!(
             self,
-            Self::TimeWaitNearPoolLimit | Self::PortReuseRefused | Self::PoolDiffers | Self::SynRetriesHigh
+            Self::TimeWaitNearPoolLimit
+                | Self::PortReuseRefused
+                | Self::PoolDiffers
+                | Self::EphemeralPortsNearLimit
+                | Self::BackendNotAnswering
+                | Self::DependencyHanging
+                | Self::AbortedEarly
+                | Self::SynRetriesHigh
         )
     }
 
@@ -138,9 +179,12 @@ impl AlertName {
     /// queue that a burst fills, may be.
     fn hold(self) -> Duration {
         Duration::from_secs(match self {
-            Self::TimeWaitNearPoolLimit | Self::PortReuseRefused => 1,
-            Self::ListenQueueOverflow => 5,
+            Self::TimeWaitNearPoolLimit | Self::PortReuseRefused | Self::EphemeralPortsNearLimit => 1,
+            Self::BackendNotAnswering | Self::ListenQueueOverflow => 5,
             Self::PoolDiffers
+            | Self::DependencyHanging
+            | Self::AbortedEarly
+            | Self::CloseWaitGrowing
             | Self::SynRetriesHigh
             | Self::TimeWaitNearBucketLimit
             | Self::AgentDegraded => 10,
@@ -166,6 +210,10 @@ impl Measure {
             Self::OverflowsPerMinute => "overflows_per_minute",
             Self::QueueRatio => "queue_ratio",
             Self::LostPerMinute => "lost_per_minute",
+            Self::UnansweredPerMinute => "unanswered_per_minute",
+            Self::StalledConnections => "stalled_connections",
+            Self::AbortedRatio => "aborted_ratio",
+            Self::CloseWaitSockets => "close_wait_sockets",
         }
     }
 
@@ -178,10 +226,15 @@ impl Measure {
     /// The greatest threshold that makes sense.
     fn greatest(self) -> f64 {
         match self {
-            Self::UsedRatio | Self::RetryRatio | Self::QueueRatio => 1.0,
+            Self::UsedRatio | Self::RetryRatio | Self::QueueRatio | Self::AbortedRatio => 1.0,
             // The forecast looks one minute ahead, the life of a TIME_WAIT: beyond it a steady load has levelled off.
             Self::SecondsLeft => 60.0,
-            Self::RefusedPerMinute | Self::OverflowsPerMinute | Self::LostPerMinute => f64::MAX,
+            Self::RefusedPerMinute
+            | Self::OverflowsPerMinute
+            | Self::LostPerMinute
+            | Self::UnansweredPerMinute
+            | Self::StalledConnections
+            | Self::CloseWaitSockets => f64::MAX,
         }
     }
 
@@ -193,6 +246,10 @@ impl Measure {
             Self::RetryRatio => (0.05, 0.25, 0.02),
             Self::QueueRatio => (0.8, 1.0, 0.5),
             Self::LostPerMinute => (1.0, 1000.0, 0.0),
+            Self::UnansweredPerMinute => (3.0, 30.0, 0.0),
+            Self::StalledConnections => (10.0, 100.0, 2.0),
+            Self::AbortedRatio => (0.2, 0.5, 0.1),
+            Self::CloseWaitSockets => (50.0, 500.0, 10.0),
         };
         Thresholds { warn, crit, clear }
     }

@@ -212,6 +212,10 @@ pub struct Alert {
     overflows_per_minute: Option<Thresholds>,
     queue_ratio: Option<Thresholds>,
     lost_per_minute: Option<Thresholds>,
+    unanswered_per_minute: Option<Thresholds>,
+    stalled_connections: Option<Thresholds>,
+    aborted_ratio: Option<Thresholds>,
+    close_wait_sockets: Option<Thresholds>,
 }
 
 impl Alert {
@@ -225,6 +229,10 @@ impl Alert {
             (Measure::OverflowsPerMinute, self.overflows_per_minute),
             (Measure::QueueRatio, self.queue_ratio),
             (Measure::LostPerMinute, self.lost_per_minute),
+            (Measure::UnansweredPerMinute, self.unanswered_per_minute),
+            (Measure::StalledConnections, self.stalled_connections),
+            (Measure::AbortedRatio, self.aborted_ratio),
+            (Measure::CloseWaitSockets, self.close_wait_sockets),
         ];
         given.into_iter().filter_map(|(measure, thresholds)| Some((measure, thresholds?)))
     }

@@ -46,7 +46,7 @@ pub(super) fn tells(probe: &Probe, source: Source) -> Tells {
         resets_local: attached(Tally::RunsSendReset),
         time_wait: attached(Tally::RunsTimeWait),
         syn_watch: attached(Tally::RunsSynWatch),
-        stalled: source == Source::Iter,
+        stalled: source == Source::Iter && probe.knows_stalled(),
         aborted_early: probe.knows_bytes(),
     }
 }

@@ -15,18 +15,18 @@ use tokio::sync::watch;
 use super::{
     alerting::Alerting,
     figures::{self, Census as LastCensus},
-    pools::{AddressPool, SourcePorts, clocks},
+    pools::{AddressPool, AddressPorts, SourcePorts, clocks},
     service,
 };
 use crate::{
-    alert::{Facts, PoolFact},
+    alert::{EphemeralFact, Facts, PoolFact},
     census::{self, Source},
     config::Settings,
     host,
     model::{
         Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval, pool::Ranges,
     },
-    probe::{HOOKS, Kept, Probe, Wishes, capability::Capability},
+    probe::{HOOKS, Kept, Probe, Wishes, capability::Capability, monotonic_ns},
     serve::{Latest, View},
 };
 
@@ -195,9 +195,24 @@ impl Poll {
         let pools = self.source_ports.figures().iter().map(|AddressPool { account, address, figures }| {
             PoolFact { account, address: *address, figures }
         });
+        let ephemeral = self.source_ports.ephemeral().iter();
+        let ephemeral = ephemeral.map(|AddressPorts { account, address, figures }| EphemeralFact {
+            account,
+            address: *address,
+            figures,
+        });
+        let troubled = self.accounts.troubled(now);
+        let mut destinations = self.accounts.destinations(monotonic_ns());
+        let mut callers = self.callers.by_account(self.accounts.groups());
+        for (id, destination) in &mut destinations {
+            destination.callers = callers.remove(id).unwrap_or_default();
+        }
         let facts = Facts {
             pools: &pools.collect::<Vec<_>>(),
-            troubled: &self.accounts.troubled(now),
+            troubled: &troubled,
+            ephemeral: &ephemeral.collect::<Vec<_>>(),
+            destinations: &destinations,
+            close_waits: &self.accounts.close_waits(),
             tells: snapshot.tells,
             host: &snapshot.host,
             lost: &snapshot.itself.lost,

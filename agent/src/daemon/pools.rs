@@ -15,9 +15,10 @@ use probe_ebpf::{
 
 use crate::{
     config::Limits,
+    host,
     model::{
         AccountId, Accounts, ExportedAccount, Groups,
-        pool::{PoolFigures, Pools},
+        pool::{Ephemeral, EphemeralFigures, LocalPorts, PoolFigures, Pools, Reuse},
         refusals::{Clocks, Refusals, RefusedReuse, has_given_up},
     },
     probe::{Probe, monotonic_ns},
@@ -26,8 +27,10 @@ use crate::{
 /// What is known of source ports.
 pub(super) struct SourcePorts {
     pools: Pools,
+    ephemeral: Ephemeral,
     refusals: Refusals,
     figures: Vec<AddressPool>,
+    ephemeral_figures: Vec<AddressPorts>,
 }
 
 /// The pool of one address.
@@ -37,12 +40,21 @@ pub(super) struct AddressPool {
     pub figures: PoolFigures,
 }
 
+/// Our ports towards one destination.
+pub(super) struct AddressPorts {
+    pub account: AccountId,
+    pub address: IpAddr,
+    pub figures: EphemeralFigures,
+}
+
 impl SourcePorts {
     pub fn new(limits: &Limits) -> Self {
         Self {
             pools: Pools::new(limits.tracked_peers as usize),
+            ephemeral: Ephemeral::default(),
             refusals: Refusals::new(limits.events),
             figures: Vec::new(),
+            ephemeral_figures: Vec::new(),
         }
     }
 
@@ -50,12 +62,14 @@ impl SourcePorts {
     pub fn read(&mut self, now: Duration, key: &AccountKey, counters: &Counters) {
         if !key.half_open {
             self.pools.read(now, &key.peer, counters);
+            self.ephemeral.read(now, &key.peer, counters);
         }
     }
 
     /// Takes the sockets of a census.
     pub fn settle(&mut self, now: Duration, census: &[Held]) {
         self.pools.settle(now, census);
+        self.ephemeral.settle(now, census, local_ports());
     }
 
     /// Goes on once all accounts are read: looks at the ports, the refused SYNs, and what they mean.
@@ -113,6 +127,12 @@ impl SourcePorts {
             figures,
         };
         self.figures = pools.map(pool).collect();
+        let ports = |(key, figures): (PeerKey, EphemeralFigures)| AddressPorts {
+            account: groups.account_of(&key),
+            address: key.address(),
+            figures,
+        };
+        self.ephemeral_figures = self.ephemeral.figures(now).map(ports).collect();
     }
 
     /// Adds to each account what is known of its pool; to a group, that of its fullest address.
@@ -124,14 +144,25 @@ impl SourcePorts {
                 fullest.insert(account, figures);
             }
         }
+        let mut ephemeral: HashMap<&AccountId, &EphemeralFigures> = HashMap::new();
+        for AddressPorts { account, figures, .. } in &self.ephemeral_figures {
+            if ephemeral.get(account).is_none_or(|other| figures.used_ratio() > other.used_ratio()) {
+                ephemeral.insert(account, figures);
+            }
+        }
         for account in accounts {
             let Some(id) = account.id() else { continue };
             account.pool = fullest.get(&id).map(|figures| (*figures).clone());
+            account.ephemeral = ephemeral.get(&id).map(|figures| **figures);
         }
     }
 
     pub fn figures(&self) -> &[AddressPool] {
         &self.figures
+    }
+
+    pub fn ephemeral(&self) -> &[AddressPorts] {
+        &self.ephemeral_figures
     }
 
     pub fn refused_reuses(&self) -> Arc<[RefusedReuse]> {
@@ -156,6 +187,16 @@ impl SourcePorts {
 /// How full a pool is; by the number of its ports as long as it is not known.
 fn fullness(figures: &PoolFigures) -> f64 {
     figures.used_ratio().unwrap_or(figures.load.used() / 65_536.0)
+}
+
+/// The ports the kernel chooses from now.
+fn local_ports() -> LocalPorts {
+    let reuse = match (host::sysctl("net.ipv4.tcp_tw_reuse"), host::sysctl("net.ipv4.tcp_timestamps")) {
+        (_, Some(0)) | (None | Some(0), _) => Reuse::Never,
+        (Some(2), _) => Reuse::Loopback,
+        _ => Reuse::Always,
+    };
+    LocalPorts { size: host::ephemeral_port_count(), reuse }
 }
 
 /// Both clocks, now.

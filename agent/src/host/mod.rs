@@ -8,7 +8,7 @@ mod sysctl;
 pub use counters::{Counters, SocketStats};
 pub use listeners::{ListenQueue, listen_queues};
 pub use process::{ProcessUsage, most_open_files};
-pub use sysctl::{ephemeral_ports, read as sysctls, value as sysctl};
+pub use sysctl::{ephemeral_port_count, ephemeral_ports, read as sysctls, value as sysctl};
 
 /// The host's name.
 #[must_use]

@@ -47,6 +47,25 @@ pub fn ephemeral_ports() -> (u16, u16) {
         .unwrap_or((32_768, 60_999))
 }
 
+/// How many ports the kernel chooses from for a connect(): those of the range that are not reserved.
+#[must_use]
+pub fn ephemeral_port_count() -> u32 {
+    let reserved = text("net.ipv4.ip_local_reserved_ports").unwrap_or_default();
+    unreserved(ephemeral_ports(), &reserved)
+}
+
+fn unreserved((low, high): (u16, u16), reserved: &str) -> u32 {
+    let ranges: Vec<(u16, u16)> = reserved
+        .split(',')
+        .filter_map(|range| {
+            let (first, last) = range.trim().split_once('-').unwrap_or((range.trim(), range.trim()));
+            Some((first.parse().ok()?, last.parse().ok()?))
+        })
+        .collect();
+    let is_free = |port: &u16| !ranges.iter().any(|(first, last)| (first..=last).contains(&port));
+    (low..=high).filter(is_free).map(|_| 1).sum()
+}
+
 fn port_range() -> Option<(u64, u64)> {
     let text = text("net.ipv4.ip_local_port_range")?;
     let mut numbers = text.split_whitespace().map(str::parse);
@@ -55,4 +74,16 @@ fn port_range() -> Option<(u64, u64)> {
 
 fn text(name: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unreserved;
+
+    #[test]
+    fn reserved_ports_are_not_there_to_choose() {
+        assert_eq!(unreserved((32_768, 60_999), "\n"), 28_232);
+        assert_eq!(unreserved((40_000, 40_009), "39990-40001,40005,50000-50010\n"), 7);
+        assert_eq!(unreserved((40_000, 40_001), "1-65535"), 0);
+    }
 }

@@ -5,14 +5,18 @@
 //! backwards while they exist, and an account that comes or goes makes no jump in the rest.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use bytemuck::Zeroable as _;
 use probe_ebpf::{
     account::{Account as Counted, AccountKey, COUNTER_WORDS, Calls, Counters, PeerKey},
-    sweep::{Held, STATES},
+    sweep::{
+        Held, STATES,
+        state::{CLOSE_WAIT, ESTABLISHED, SYN_SENT},
+    },
 };
 
 use super::{
@@ -25,6 +29,22 @@ use super::{
 
 /// Above this share of the kernel's room for accounts, in percent, idle ones are forgotten before their time.
 const CROWDED_PERCENT: usize = 90;
+
+/// A connection in one of these may wait for an answer.
+const OPEN_STATES: [u32; 2] = [SYN_SENT, ESTABLISHED];
+
+/// A destination of ours, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Destination {
+    /// Connections that have waited for an answer for too long.
+    pub stalled: u64,
+    /// Connections that are open, or being opened.
+    pub open: u64,
+    /// How long ago a connection to it was last established; `None` is never, as far as is known.
+    pub answered_ago: Option<Duration>,
+    /// Names of the processes that called it last.
+    pub callers: Vec<Arc<str>>,
+}
 
 /// How much is kept and shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +233,36 @@ impl Accounts {
             .collect()
     }
 
+    /// The destinations of ours that had trouble within the last minute, or whose connections wait for an answer. `now_ns` is the clock
+    /// that the kernel's times are of.
+    pub fn destinations(&self, now_ns: u64) -> HashMap<AccountId, Destination> {
+        let outbound = self.by_id.iter().filter(|(id, _)| id.direction == Direction::Outbound);
+        let wanted = outbound.filter(|(_, account)| account.trouble.is_some() || account.totals.stalled > 0);
+        let destination = |(id, account): (&AccountId, &Account)| {
+            let Account { totals, calls, .. } = account;
+            let ago = now_ns.saturating_sub(calls.last_success_ns);
+            let destination = Destination {
+                stalled: u64::from(totals.stalled),
+                open: OPEN_STATES.iter().map(|&state| u64::from(totals.sockets[state as usize])).sum(),
+                answered_ago: (calls.last_success_ns > 0).then(|| Duration::from_nanos(ago)),
+                callers: Vec::new(),
+            };
+            (id.clone(), destination)
+        };
+        wanted.map(destination).collect()
+    }
+
+    /// Sockets in CLOSE_WAIT by the port of ours: their peers are gone, and our program has not closed.
+    #[must_use]
+    pub fn close_waits(&self) -> BTreeMap<u16, u64> {
+        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
+        for (id, account) in self.by_id.iter().filter(|(id, _)| id.direction == Direction::Inbound) {
+            *ports.entry(id.port).or_default() += u64::from(account.totals.sockets[CLOSE_WAIT as usize]);
+        }
+        ports.retain(|_, sockets| *sockets > 0);
+        ports
+    }
+
     /// Decides anew who is shown: groups, the accounts in `wanted`, and the heaviest of the rest. To be called once all of a reading
     /// is booked.
     pub fn rank(&mut self, now: Duration, wanted: &HashSet<AccountId>) {
@@ -339,6 +389,7 @@ impl Accounts {
             calls: *calls,
             callers: Vec::new(),
             pool: None,
+            ephemeral: None,
         });
         let rest = Direction::ALL.into_iter().map(|direction| {
             let Totals { counters, sockets, stalled, gave_up } = others[direction as usize];
@@ -352,6 +403,7 @@ impl Accounts {
                 calls: Calls::default(),
                 callers: Vec::new(),
                 pool: None,
+                ephemeral: None,
             }
         });
         own.chain(rest).collect()

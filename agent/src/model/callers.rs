@@ -39,13 +39,13 @@ impl Callers {
         for key in self.names.keys() {
             destinations.entry(groups.account_of(key)).or_default().push(key);
         }
-        destinations.into_iter().map(|(id, keys)| (id, self.of(keys))).collect()
+        destinations.into_iter().map(|(id, keys)| (id, self.of(&keys))).collect()
     }
 
     /// The names of the last to call any of `destinations`, in the order of the alphabet.
     #[must_use]
-    pub fn of<'a>(&self, destinations: impl IntoIterator<Item = &'a PeerKey>) -> Vec<Arc<str>> {
-        let known = destinations.into_iter().filter_map(|key| self.names.get(key)).flatten();
+    fn of(&self, destinations: &[&PeerKey]) -> Vec<Arc<str>> {
+        let known = destinations.iter().filter_map(|key| self.names.get(*key)).flatten();
         let mut calls: Vec<&(Reverse<u64>, Arc<str>)> = known.collect();
         calls.sort_unstable();
         let mut told = BTreeSet::new();
@@ -80,8 +80,8 @@ mod tests {
             callers.add(&caller(443, name.as_bytes()), at);
         }
         callers.add(&caller(80, b"wget"), 9);
-        assert_eq!(callers.of([&destination(443)]), ["httpd", "java", "python3"].map(Arc::from));
-        assert_eq!(callers.of([&destination(1)]), []);
+        assert_eq!(callers.of(&[&destination(443)]), ["httpd", "java", "python3"].map(Arc::from));
+        assert_eq!(callers.of(&[&destination(1)]), []);
     }
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
         callers.add(&caller(443, b"sh\0rest"), 1);
         callers.add(&caller(443, b"sh\0other"), 2);
         callers.add(&caller(443, b"a\x1b[31m\nb"), 3);
-        let shown = callers.of([&destination(443)]);
+        let shown = callers.of(&[&destination(443)]);
         assert_eq!(shown, ["a\u{fffd}[31m\u{fffd}b", "sh"].map(Arc::from));
     }
 }

@@ -13,7 +13,7 @@ mod snapshot;
 mod states;
 mod trouble;
 
-pub use accounts::{Accounts, Retention};
+pub use accounts::{Accounts, Destination, Retention};
 pub use callers::Callers;
 pub use overhead::Overhead;
 pub use pacing::next_interval;

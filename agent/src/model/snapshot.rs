@@ -9,7 +9,7 @@ use probe_ebpf::{
 
 use super::{
     peer::{AccountId, Direction, Peer},
-    pool::PoolFigures,
+    pool::{EphemeralFigures, PoolFigures},
     refusals::{Clocks, RefusedReuse},
 };
 
@@ -51,6 +51,8 @@ pub struct ExportedAccount {
     pub callers: Vec<Arc<str>>,
     /// The pool of source ports it draws from, if they are recorded; a group's is that of its fullest address.
     pub pool: Option<PoolFigures>,
+    /// Outbound: our ports towards it, if they are followed; a group's are those towards its fullest address.
+    pub ephemeral: Option<EphemeralFigures>,
 }
 
 impl ExportedAccount {

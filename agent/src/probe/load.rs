@@ -110,6 +110,7 @@ pub struct Probe {
     cgroup: Option<PathBuf>,
     hooks: Vec<HookReport>,
     ticks: Ticks,
+    knows_stalled: bool,
     knows_bytes: bool,
 }
 
@@ -164,6 +165,7 @@ impl Probe {
             obstacles: Obstacles { btf: no_btf, tracepoint: no_tracepoint },
             hooks: Vec::new(),
             ticks: Ticks::default(),
+            knows_stalled: false,
             knows_bytes: btf.is_some(),
             ebpf,
             btf,
@@ -287,11 +289,13 @@ impl Probe {
     /// listens on any more.
     pub fn sweep(&mut self, ephemeral: (u16, u16), patience: Duration) -> anyhow::Result<Sweep> {
         let last = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?.generation;
+        let stalled_ticks = self.ticks.within(patience);
+        self.knows_stalled = stalled_ticks != 0;
         let begun = Sweep {
             ephemeral_low: ephemeral.0,
             ephemeral_high: ephemeral.1,
             stalled_ns: u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX),
-            stalled_ticks: self.ticks.within(patience),
+            stalled_ticks,
             ..Sweep::zeroed()
         };
         if last == 0 {
@@ -333,6 +337,12 @@ impl Probe {
             Some(account) if account.counters != *seen => Ok(false),
             _ => map.remove(&key.peer).map(|()| true).context("cannot forget an idle account"),
         }
+    }
+
+    /// Whether the last walk could tell which connections of ours are stalled: the first ones learn how long a tick is.
+    #[must_use]
+    pub fn knows_stalled(&self) -> bool {
+        self.knows_stalled
     }
 
     /// Whether this kernel's layout lets the programs know how much a connection carried.

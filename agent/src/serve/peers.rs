@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::text::{Float, Kind, Labels, Text, escaped};
 use crate::model::{
-    CONNECTED_STATES, Direction, ExportedAccount, Snapshot, Tells, pool::PoolFigures, refusals::End,
+    CONNECTED_STATES, Direction, ExportedAccount, Snapshot, Tells,
+    pool::{PoolFigures, Ranges},
+    refusals::End,
 };
 
 /// One family: its samples for one account.
@@ -35,8 +37,10 @@ enum Samples {
     Histogram(&'static [u64; BOUNDS], fn(&ExportedAccount) -> &Histogram),
     /// One for the accounts whose pool is known so far.
     Pool(fn(&PoolFigures) -> Option<f64>),
+    /// One for the accounts of which it is known.
+    Known(fn(&ExportedAccount) -> Option<f64>),
     /// As above, one per value of a label.
-    PoolBy(&'static str, fn(&PoolFigures) -> Vec<(&'static str, f64)>),
+    KnownBy(&'static str, fn(&ExportedAccount) -> Vec<(&'static str, f64)>),
 }
 
 type Shown = fn(Direction, Tells) -> bool;
@@ -275,12 +279,15 @@ const FAMILIES: [Family; 30] = [
     Family {
         name: "tcpwarden_peer_pool_size",
         kind: Kind::Gauge,
-        help: "Source ports the peer can draw from: as configured, and as observed once that is known.",
-        shown: INBOUND,
-        samples: Samples::PoolBy("source", |pool| {
-            let configured = pool.configured.as_ref().map(|ranges| ("configured", f64::from(ranges.len())));
-            let observed = pool.observed_pool().map(|ranges| ("observed", f64::from(ranges.len())));
-            configured.into_iter().chain(observed).collect()
+        help: "Ports to draw from: the peer's as configured, and as observed once that is known (inbound); ours as the settings say (outbound).",
+        shown: ALWAYS,
+        samples: Samples::KnownBy("source", |account| {
+            let pool = account.pool.as_ref();
+            let size = |ranges: &Ranges| f64::from(ranges.len());
+            let configured = pool.and_then(|pool| Some(("configured", size(pool.configured.as_ref()?))));
+            let observed = pool.and_then(|pool| Some(("observed", size(pool.observed_pool()?))));
+            let own = account.ephemeral.map(|ports| ("sysctl", f64::from(ports.size)));
+            configured.into_iter().chain(observed).chain(own).collect()
         }),
     },
     Family {
@@ -300,16 +307,22 @@ const FAMILIES: [Family; 30] = [
     Family {
         name: "tcpwarden_peer_pool_used_ratio",
         kind: Kind::Gauge,
-        help: "Source ports that TIME_WAIT or a live connection keeps, of those in the pool (the configured one, else the observed one).",
-        shown: INBOUND,
-        samples: Samples::Pool(PoolFigures::used_ratio),
+        help: "Ports that TIME_WAIT or a live connection keeps, of those in the pool (the configured one, else the observed one; outbound, ours).",
+        shown: ALWAYS,
+        samples: Samples::Known(|account| match account.direction {
+            Direction::Inbound => account.pool.as_ref()?.used_ratio(),
+            Direction::Outbound => Some(account.ephemeral?.used_ratio()),
+        }),
     },
     Family {
         name: "tcpwarden_peer_pool_exhaustion_seconds",
         kind: Kind::Gauge,
-        help: "Seconds until no source port is left at this rate; +Inf when the load levels off below, or when TIME_WAIT accepts every new connection.",
-        shown: INBOUND,
-        samples: Samples::Pool(|pool| pool.exhaustion_seconds),
+        help: "Seconds until no port is left at this rate; +Inf when the load levels off below, or when TIME_WAIT does not stand in the way.",
+        shown: ALWAYS,
+        samples: Samples::Known(|account| match account.direction {
+            Direction::Inbound => account.pool.as_ref()?.exhaustion_seconds,
+            Direction::Outbound => Some(account.ephemeral?.exhaustion_seconds),
+        }),
     },
 ];
 
@@ -370,8 +383,13 @@ fn samples(
                 text.sample(family.name, labels, None, Float(value));
             }
         }
-        Samples::PoolBy(label, values) => {
-            for (name, value) in account.pool.as_ref().map(values).unwrap_or_default() {
+        Samples::Known(value) => {
+            if let Some(value) = value(account) {
+                text.sample(family.name, labels, None, Float(value));
+            }
+        }
+        Samples::KnownBy(label, values) => {
+            for (name, value) in values(account) {
                 text.sample(family.name, labels, Some((label, name)), Float(value));
             }
         }

@@ -13,6 +13,13 @@ pub(super) fn page(name: AlertName) -> &'static str {
             include_str!("../../../docs/runbooks/TimeWaitNearBucketLimit.md")
         }
         AlertName::ListenQueueOverflow => include_str!("../../../docs/runbooks/ListenQueueOverflow.md"),
+        AlertName::EphemeralPortsNearLimit => {
+            include_str!("../../../docs/runbooks/EphemeralPortsNearLimit.md")
+        }
+        AlertName::BackendNotAnswering => include_str!("../../../docs/runbooks/BackendNotAnswering.md"),
+        AlertName::DependencyHanging => include_str!("../../../docs/runbooks/DependencyHanging.md"),
+        AlertName::AbortedEarly => include_str!("../../../docs/runbooks/AbortedEarly.md"),
+        AlertName::CloseWaitGrowing => include_str!("../../../docs/runbooks/CloseWaitGrowing.md"),
         AlertName::AgentDegraded => include_str!("../../../docs/runbooks/AgentDegraded.md"),
     }
 }

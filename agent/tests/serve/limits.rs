@@ -83,6 +83,7 @@ fn an_answer_that_is_not_taken_is_cut() {
         callers: Vec::new(),
         gave_up: 0,
         pool: None,
+        ephemeral: None,
     };
     let snapshot = Snapshot { accounts: (0..2_500).map(account).collect(), ..Snapshot::default() };
     let view = View { snapshot, ..View::default() };

@@ -1,12 +1,14 @@
 use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc};
 
+use probe_ebpf::account::ConnectFailure;
+
 use super::*;
 use crate::{
-    alert::PoolFact,
+    alert::{EphemeralFact, PoolFact},
     config::{Measure, Settings},
     model::{
-        Events, HostFigures, LostFigures, Peer, QueueFigures, Tells,
-        pool::{Load, PoolFigures, Ranges},
+        Destination, Events, HostFigures, LostFigures, Peer, QueueFigures, Tells,
+        pool::{EphemeralFigures, Load, PoolFigures, Ranges},
     },
 };
 
@@ -16,6 +18,9 @@ struct Play {
     now: Now,
     pools: Vec<(AccountId, PoolFigures)>,
     troubled: HashMap<AccountId, Events>,
+    ephemeral: Vec<(AccountId, EphemeralFigures)>,
+    destinations: HashMap<AccountId, Destination>,
+    close_waits: BTreeMap<u16, u64>,
     host: HostFigures,
     lost: u64,
     config_reloaded: bool,
@@ -34,6 +39,9 @@ impl Play {
             now: Now { monotonic: Duration::from_secs(1_000), unix: 1_795_000_000 },
             pools: Vec::new(),
             troubled: HashMap::new(),
+            ephemeral: Vec::new(),
+            destinations: HashMap::new(),
+            close_waits: BTreeMap::new(),
             host: HostFigures::default(),
             lost: 0,
             config_reloaded: true,
@@ -52,6 +60,11 @@ impl Play {
                 .iter()
                 .map(|(account, figures)| PoolFact { account, address: ADDRESS, figures })
                 .collect();
+            let ephemeral: Vec<EphemeralFact<'_>> = self
+                .ephemeral
+                .iter()
+                .map(|(account, figures)| EphemeralFact { account, address: ADDRESS, figures })
+                .collect();
             let lost = [
                 LostFigures { map: "connections", events: self.lost },
                 LostFigures { map: "events", events: self.now.unix },
@@ -59,7 +72,10 @@ impl Play {
             let facts = Facts {
                 pools: &pools,
                 troubled: &self.troubled,
-                tells: Tells { time_wait: true, ..Tells::default() },
+                ephemeral: &ephemeral,
+                destinations: &self.destinations,
+                close_waits: &self.close_waits,
+                tells: Tells { time_wait: true, aborted_early: true, stalled: true, ..Tells::default() },
                 host: &self.host,
                 lost: &lost,
                 config_reloaded: self.config_reloaded,
@@ -407,4 +423,130 @@ fn every_measure_has_an_order_of_thresholds_that_can_be_reached() {
             assert!(ordered, "{name} {measure:?}");
         }
     }
+}
+
+fn destination(number: u8) -> AccountId {
+    AccountId { direction: Direction::Outbound, port: 3_306, ..account(number) }
+}
+
+fn failures(reason: ConnectFailure, count: u64) -> [u64; 5] {
+    let mut failures = [0; 5];
+    failures[reason as usize] = count;
+    failures
+}
+
+#[test]
+fn a_backend_that_answers_nothing_is_told_with_what_it_costs() {
+    let mut play = Play::new("");
+    let events = Events {
+        syns: 3,
+        syn_retries: 12,
+        failures: failures(ConnectFailure::Timeout, 2),
+        lost_ns: 28_000_000_000,
+        ..Events::default()
+    };
+    play.troubled = HashMap::from([(destination(1), events)]);
+    let told = Destination {
+        stalled: 20,
+        open: 20,
+        answered_ago: Some(Duration::from_secs(75)),
+        callers: vec![Arc::from("httpd")],
+    };
+    play.destinations = HashMap::from([(destination(1), told)]);
+    // The repeated SYNs and the connections that wait have this cause, and no alert of their own.
+    assert_eq!(play.seconds(60), [(AlertName::BackendNotAnswering, WARNING)]);
+    assert_eq!(
+        play.only().text,
+        "198.51.100.1 port 3306 answered none of our 15 SYNs in the last minute; 2 attempts failed, after 14.0 s each \
+         (called by httpd); it last answered 1m 15s ago"
+    );
+    assert_eq!(play.only().figure.measure, "unanswered_per_minute");
+}
+
+#[test]
+fn a_refusal_is_an_answer_and_one_answered_syn_is_enough() {
+    for events in [
+        Events { syns: 50, failures: failures(ConnectFailure::Refused, 50), ..Events::default() },
+        Events { syns: 50, syn_retries: 4, connections: 1, ..Events::default() },
+        Events { syns: 1, syn_retries: 1, ..Events::default() },
+    ] {
+        let mut play = Play::new("");
+        play.troubled = HashMap::from([(destination(1), events)]);
+        assert_eq!(play.seconds(60), [], "{events:?}");
+    }
+}
+
+#[test]
+fn what_waited_already_is_usual_and_what_comes_on_top_is_hanging() {
+    let mut play = Play::new("");
+    let waiting = |stalled, open| {
+        let destination_now = Destination { stalled, open, ..Destination::default() };
+        HashMap::from([(destination(1), destination_now)])
+    };
+    play.destinations = waiting(30, 40);
+    assert_eq!(play.seconds(60), [], "long polls, say");
+    play.destinations = waiting(39, 45);
+    assert_eq!(play.seconds(60), [], "nine more");
+    play.destinations = waiting(41, 90);
+    assert_eq!(play.seconds(60), [], "less than half of all");
+    play.destinations = waiting(41, 45);
+    assert_eq!(play.seconds(11), [(AlertName::DependencyHanging, WARNING)]);
+    play.destinations.clear();
+    assert_eq!(play.seconds(61), [(AlertName::DependencyHanging, None)]);
+    // A destination that is new began at nothing.
+    play.destinations = waiting(12, 12);
+    assert_eq!(play.seconds(11), [(AlertName::DependencyHanging, WARNING)]);
+}
+
+#[test]
+fn aborted_connections_are_told_as_a_share() {
+    let mut play = Play::new("");
+    let events = |aborted, connections| Events { aborted, connections, ..Events::default() };
+    play.troubled = HashMap::from([(account(1), events(9, 9))]);
+    assert_eq!(play.seconds(60), [], "nine are few");
+    play.troubled = HashMap::from([(account(1), events(19, 100))]);
+    assert_eq!(play.seconds(60), []);
+    play.troubled = HashMap::from([(account(1), events(20, 100))]);
+    assert_eq!(play.seconds(11), [(AlertName::AbortedEarly, WARNING)]);
+    play.troubled = HashMap::from([(account(1), events(50, 100))]);
+    assert_eq!(play.seconds(11), [(AlertName::AbortedEarly, CRITICAL)]);
+}
+
+#[test]
+fn close_waits_that_stay_and_become_more_are_told_of_their_port() {
+    let mut play = Play::new("");
+    play.close_waits = BTreeMap::from([(8_080, 400)]);
+    assert_eq!(play.seconds(60), [], "so many were there before");
+    // They come and go.
+    for _ in 0..10 {
+        play.close_waits = BTreeMap::from([(8_080, 400)]);
+        assert_eq!(play.seconds(10), []);
+        play.close_waits = BTreeMap::from([(8_080, 0)]);
+        assert_eq!(play.seconds(1), []);
+    }
+    play.close_waits = BTreeMap::from([(8_080, 60)]);
+    assert_eq!(play.seconds(26), [(AlertName::CloseWaitGrowing, WARNING)]);
+    assert_eq!(play.only().subject, Subject::Port(8_080));
+    play.close_waits.clear();
+    assert_eq!(play.seconds(61), [(AlertName::CloseWaitGrowing, None)]);
+}
+
+#[test]
+fn our_own_ports_run_out_like_a_peers() {
+    let mut play = Play::new("");
+    let figures = |reuses, exhaustion_seconds| EphemeralFigures {
+        size: 28_232,
+        load: Load { time_wait: 24_000.0, live: 100.0, rate: 400.0, ends: [0.0; 60] },
+        reuses,
+        exhaustion_seconds,
+    };
+    play.ephemeral = vec![(destination(1), figures(true, f64::INFINITY))];
+    assert_eq!(play.seconds(60), [], "those in TIME_WAIT may be used again");
+    play.ephemeral = vec![(destination(1), figures(false, 10.3))];
+    assert_eq!(play.seconds(2), [(AlertName::EphemeralPortsNearLimit, CRITICAL)]);
+    assert_eq!(
+        play.only().text,
+        "towards 198.51.100.1 port 3306, 24100 of our 28232 ports are taken (85 %), 24000 in TIME_WAIT; \
+         at 400 connections/s they run out in 10 s"
+    );
 }

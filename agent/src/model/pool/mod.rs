@@ -1,27 +1,31 @@
 //! Pools of source ports: from which ports each peer draws towards a service of ours, how many of them are taken, and when
 //! they run out.
 
+mod ephemeral;
 mod forecast;
 mod inference;
 mod ranges;
 mod traffic;
+mod usage;
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use probe_ebpf::{
     account::{Counters, INBOUND, PeerKey},
     source_ports::PortSet,
-    sweep::{Held, state::TIME_WAIT},
+    sweep::Held,
 };
 
 pub use self::{
+    ephemeral::{Ephemeral, EphemeralFigures, LocalPorts, Reuse},
     forecast::Load,
     inference::KNOWN,
     ranges::{Range, Ranges},
 };
 use self::{
     inference::Inference,
-    traffic::{TIME_WAIT_SECONDS, Totals, Traffic},
+    traffic::{TIME_WAIT_SECONDS, Totals},
+    usage::Usage,
 };
 use super::recency::{STAY, decay};
 
@@ -55,20 +59,11 @@ struct Peer {
 #[derive(Debug)]
 struct Recorded {
     inference: Inference,
-    traffic: Traffic,
+    usage: Usage,
     /// Connections when the ports were last looked at.
     observed: u64,
     /// Whether a census has filled in the ports of the sockets there were.
     filled_in: bool,
-    census: Counted,
-}
-
-/// What the last census counted, and when.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counted {
-    at: Duration,
-    time_wait: u32,
-    live: u32,
 }
 
 /// Whose ports are to be recorded from now on, and whose no longer.
@@ -166,7 +161,7 @@ impl Pools {
         peer.recent += opened as f64;
         peer.totals = totals;
         match &mut peer.recorded {
-            Some(recorded) => recorded.traffic.sample(now, totals),
+            Some(recorded) => recorded.usage.traffic.sample(now, totals),
             None if peer.crowded_out => self.unrecorded += opened,
             None => {}
         }
@@ -176,16 +171,13 @@ impl Pools {
     pub fn settle(&mut self, now: Duration, census: &[Held]) {
         for peer in self.peers.values_mut() {
             if let Some(recorded) = &mut peer.recorded {
-                recorded.census = Counted { at: now, ..Counted::default() };
+                recorded.usage.begin_census(now);
             }
         }
-        for Held { peer: key, sockets, .. } in census {
-            let Some(recorded) = self.peers.get_mut(key).and_then(|peer| peer.recorded.as_mut()) else {
-                continue;
-            };
-            let time_wait = sockets[TIME_WAIT as usize];
-            recorded.census.time_wait += time_wait;
-            recorded.census.live += sockets.iter().sum::<u32>() - time_wait;
+        for held in census {
+            if let Some(recorded) = self.peers.get_mut(&held.peer).and_then(|peer| peer.recorded.as_mut()) {
+                recorded.usage.add(held);
+            }
         }
     }
 
@@ -273,14 +265,11 @@ impl Pools {
 
 impl Recorded {
     fn new(now: Duration, totals: Totals) -> Self {
-        let mut traffic = Traffic::default();
-        traffic.sample(now, totals);
         Self {
             inference: Inference::new(now),
-            traffic,
+            usage: Usage::new(now, totals),
             observed: totals.opened,
             filled_in: false,
-            census: Counted { at: now, ..Counted::default() },
         }
     }
 
@@ -290,9 +279,10 @@ impl Recorded {
     }
 
     fn figures(&self, now: Duration, configured: Option<Ranges>) -> PoolFigures {
-        let Self { inference, traffic, .. } = self;
+        let Self { inference, usage, .. } = self;
+        let traffic = &usage.traffic;
         let minute = TIME_WAIT_SECONDS as f64;
-        let load = self.load(now);
+        let load = usage.load(now);
         let outside = configured.as_ref().map_or(0, |pool| inference.outside(pool));
         let accepted = traffic.growth(minute, 0.0, |totals| totals.accepted);
         let refused = traffic.growth(minute, 0.0, |totals| totals.refused);
@@ -312,34 +302,6 @@ impl Recorded {
         figures.exhaustion_seconds =
             figures.pool().map(|pool| figures.blocking().seconds_until(f64::from(pool.len())));
         figures
-    }
-
-    /// What takes ports now: the last census, and what happened since.
-    fn load(&self, now: Duration) -> Load {
-        let Self { traffic, census, .. } = self;
-        let since = now.saturating_sub(census.at).as_secs_f64();
-        let left = |from: f64, to: f64| traffic.growth(from, to, |totals| totals.left);
-        // TIME_WAITs that began before the census and have ended since.
-        let span = TIME_WAIT_SECONDS as f64;
-        let ended = left(span + since, span);
-        let opened = traffic.growth(since, 0.0, |totals| totals.opened);
-        let closed = traffic.growth(since, 0.0, |totals| totals.ended);
-        let accepted = traffic.growth(since, 0.0, |totals| totals.accepted);
-        let time_wait = (f64::from(census.time_wait) + left(since, 0.0) - ended - accepted).max(0.0);
-        let live = (f64::from(census.live) + opened - closed).max(0.0);
-
-        // When they end follows from when they began. Those from before the history, or that no close explains, are taken for
-        // evenly old; if there are fewer than were closed (a RST ended some), all are fewer in proportion.
-        let known = left(span, 0.0);
-        let explained = if known > time_wait { time_wait / known } else { 1.0 };
-        let unexplained = (time_wait - known).max(0.0);
-        let mut ends = [0.0; TIME_WAIT_SECONDS];
-        for (second, ends) in (0_u32..).zip(&mut ends) {
-            let from = span - f64::from(second);
-            *ends = left(from, from - 1.0) * explained + unexplained / span;
-        }
-        let rate = traffic.rate(|totals| totals.attempts) * traffic.left_share();
-        Load { time_wait, live, rate, ends }
     }
 }
 
