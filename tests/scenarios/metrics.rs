@@ -209,7 +209,8 @@ fn a_peer_of_which_only_a_syn_was_seen_is_forgotten() {
     let config = Config::new("[limits]\nforget_after = \"2s\"\n");
     let agent = Agent::start(&pair.server, &config.args());
     let _service = Traffic::deaf(&pair.server, Pair::server_address(Family::V4), PORT, 8);
-    Traffic::syn(&pair.client, ([10, 128, 0, 1], 1024).into(), Pair::server_address(Family::V4), PORT, 1);
+    let forged = ([10, 128, 0, 1], 1024).into();
+    Traffic::syns(&pair.client, forged, Pair::server_address(Family::V4), PORT, 1, 1);
     let series = Series { peer: "10.128.0.1", port: "8001", direction: "inbound" };
     let half_open = |metrics: &Metrics| metrics.peer("peer_sockets", series, &[("state", "syn_recv")]);
     eventually(Duration::from_secs(10), || match half_open(&agent.scrape()) {

@@ -48,20 +48,19 @@ fn play_once() -> Outcome<()> {
     let time_waits = before.expected(server, PORT);
     let fin_wait2s = before.expected(server, PORT + 1);
     assert_eq!((time_waits.len(), fin_wait2s.len()), (COUNT, COUNT));
-    let send = |port, (from, sequence): (&SocketAddr, u32)| {
-        Traffic::syn(&pair.client, *from, server, port, sequence);
+    let send = |port, (from, sequence): (&SocketAddr, u32), times| {
+        Traffic::syns(&pair.client, *from, server, port, sequence, times);
     };
     for (from, expected) in &time_waits {
         // Below what it expects: a bare ACK. Again, at once: nothing. Once more, later: an ACK.
         let old = expected.wrapping_sub(10_000);
-        send(PORT, (from, old));
-        send(PORT, (from, old));
+        send(PORT, (from, old), 2);
         thread::sleep(PAUSE);
-        send(PORT, (from, old));
+        send(PORT, (from, old), 1);
     }
     for (from, expected) in &fin_wait2s {
         // Within its window: a RST, and the mini-socket is gone.
-        send(PORT + 1, (from, expected.wrapping_add(1)));
+        send(PORT + 1, (from, expected.wrapping_add(1)), 1);
     }
     thread::sleep(PAUSE);
     drop(half_open);

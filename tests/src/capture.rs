@@ -115,6 +115,8 @@ struct Segment {
     fin: bool,
     rst: bool,
     seq: u32,
+    /// The next sequence number that it expects.
+    expects: u32,
     payload: u32,
 }
 
@@ -188,6 +190,7 @@ impl Wire {
             fin: tcp.fin(),
             rst: tcp.rst(),
             seq: tcp.sequence_number(),
+            expects: tcp.acknowledgment_number(),
             payload: u32::try_from(ip_payload - tcp.header_slice().len()).expect("a segment is small"),
         };
         let flow = self.flows.entry(key).or_default();
@@ -289,6 +292,8 @@ impl Reuses {
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "what is remembered of a 4-tuple")]
 struct Tuple {
+    /// The sequence number after the client's FIN.
+    client_end: Option<u32>,
     server_closed: bool,
     /// The sequence number that a TIME_WAIT at the server expects.
     time_wait: Option<u32>,
@@ -324,6 +329,7 @@ impl Tuple {
                 sum.gave_up += 1;
             }
             self.syn = Some(segment.seq);
+            self.client_end = None;
             // Where only the server has closed, a mini-socket in FIN_WAIT2 is what remains.
             self.waiting = self.time_wait.is_some() || std::mem::take(&mut self.server_closed);
         } else if segment.rst {
@@ -332,10 +338,13 @@ impl Tuple {
                 self.waiting = false;
                 self.reset = true;
             }
-        } else if segment.fin && self.server_closed {
-            self.time_wait = Some(segment.seq.wrapping_add(segment.payload + 1));
-            self.time_wait_since = segment.at;
-            self.server_closed = false;
+        } else if segment.fin {
+            let end = segment.seq.wrapping_add(segment.payload + 1);
+            self.client_end = Some(end);
+            if std::mem::take(&mut self.server_closed) {
+                self.time_wait = Some(end);
+                self.time_wait_since = segment.at;
+            }
         }
     }
 
@@ -357,7 +366,8 @@ impl Tuple {
             }
             self.reset = false;
         } else if segment.fin {
-            self.server_closed = true;
+            // Whoever answers a FIN by one closes second, and keeps nothing.
+            self.server_closed = self.client_end != Some(segment.expects);
             self.server_end = segment.seq.wrapping_add(segment.payload + 1);
         } else if std::mem::take(&mut self.waiting) {
             self.refused = true;

@@ -72,10 +72,10 @@ impl Traffic {
         Self::start(host, "deaf", address, port, backlog, &[]).listening()
     }
 
-    /// Sends one SYN from an address and port with a sequence number, whatever that host's sockets think of it.
-    pub fn syn(host: &Host, from: SocketAddr, to: IpAddr, port: u16, sequence: u32) {
+    /// Sends a SYN from an address and port with a sequence number, so many times at once, whatever that host's sockets think of it.
+    pub fn syns(host: &Host, from: SocketAddr, to: IpAddr, port: u16, sequence: u32, times: u32) {
         let sequence = usize::try_from(sequence).expect("a usize has 64 bits");
-        Self::start(host, "syn", to, port, sequence, &[&from.to_string()]).finish();
+        Self::start(host, "syns", to, port, sequence, &[&from.to_string(), &times.to_string()]).finish();
     }
 
     /// Starts to send a SYN from each of `count` forged addresses in 10.128.0.0/9.

@@ -235,6 +235,7 @@ impl Accounts {
 
     /// The destinations of ours that had trouble within the last minute, or whose connections wait for an answer. `now_ns` is the clock
     /// that the kernel's times are of.
+    #[must_use]
     pub fn destinations(&self, now_ns: u64) -> HashMap<AccountId, Destination> {
         let outbound = self.by_id.iter().filter(|(id, _)| id.direction == Direction::Outbound);
         let wanted = outbound.filter(|(_, account)| account.trouble.is_some() || account.totals.stalled > 0);

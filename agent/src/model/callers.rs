@@ -13,10 +13,13 @@ use super::peer::{AccountId, Groups};
 /// So many names are told of one destination, the last to call it.
 const TOLD: usize = 3;
 
+/// When it called last, and its name.
+type Caller = (Reverse<u64>, Arc<str>);
+
 /// Names of the processes that call each destination.
 #[derive(Clone, Debug, Default)]
 pub struct Callers {
-    names: HashMap<PeerKey, Vec<(Reverse<u64>, Arc<str>)>>,
+    names: HashMap<PeerKey, Vec<Caller>>,
 }
 
 impl Callers {
@@ -46,7 +49,7 @@ impl Callers {
     #[must_use]
     fn of(&self, destinations: &[&PeerKey]) -> Vec<Arc<str>> {
         let known = destinations.iter().filter_map(|key| self.names.get(*key)).flatten();
-        let mut calls: Vec<&(Reverse<u64>, Arc<str>)> = known.collect();
+        let mut calls: Vec<&Caller> = known.collect();
         calls.sort_unstable();
         let mut told = BTreeSet::new();
         for (_, name) in calls {

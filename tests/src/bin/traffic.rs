@@ -6,7 +6,7 @@
 //!     traffic flood   ADDRESS COUNT FROM        (connect from that address and wait for the close, as often)
 //!     traffic deaf    ADDRESS BACKLOG           (listen and never accept, until stdin ends)
 //!     traffic spoof   ADDRESS COUNT             (a SYN from each of so many addresses in 10.128.0.0/9, none of which exists)
-//!     traffic syn     ADDRESS SEQUENCE FROM     (one SYN from any address and port with any sequence number)
+//!     traffic syns    ADDRESS SEQUENCE FROM TIMES    (SYNs from any address and port with any sequence number)
 //!     traffic welcome ADDRESS SECONDS FIRST     (accept many at a time until the time is over)
 //!     traffic pace    ADDRESS SECONDS RATE FIRST    (connect so often a second; print what came about and what failed)
 //!     traffic load    ADDRESS COUNT FIRST FROM  (connections from COUNT addresses upwards from FROM, at rates that come on stdin)
@@ -46,10 +46,11 @@ fn main() -> anyhow::Result<()> {
     match (role.as_str(), rest) {
         ("drain", _) => return drain(address, count),
         ("flood", [from]) => return flood(address, count, from.parse().context("FROM")?),
-        ("syn", [from]) => {
+        ("syns", [from, times]) => {
             let sequence = u32::try_from(count)?;
             let mut forger = Forger::new(address)?;
-            return forger.send(from.parse().context("FROM")?, sequence);
+            let from = from.parse().context("FROM")?;
+            return (0..times.parse().context("TIMES")?).try_for_each(|_: u32| forger.send(from, sequence));
         }
         ("spoof", _) => return spoof(address, u32::try_from(count)?),
         ("deaf", _) => {

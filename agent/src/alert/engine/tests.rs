@@ -501,7 +501,7 @@ fn what_waited_already_is_usual_and_what_comes_on_top_is_hanging() {
 #[test]
 fn aborted_connections_are_told_as_a_share() {
     let mut play = Play::new("");
-    let events = |aborted, connections| Events { aborted, connections, ..Events::default() };
+    let events = |aborted, connections| Events { connections, aborted, ..Events::default() };
     play.troubled = HashMap::from([(account(1), events(9, 9))]);
     assert_eq!(play.seconds(60), [], "nine are few");
     play.troubled = HashMap::from([(account(1), events(19, 100))]);
