@@ -4,6 +4,7 @@
 mod alerting;
 mod figures;
 mod lock;
+mod owners;
 mod poll;
 mod pools;
 mod service;

@@ -38,6 +38,7 @@ macro_rules! kernel_fields {
             SKB_CB: "sk_buff" "cb";
             REQ_LAST_OOW_ACK_TIME: "tcp_request_sock" "last_oow_ack_time";
             NET_INUM: "net" "ns.inum";
+            SOCKET_SK: "socket" "sk";
             TASK_GROUP_LEADER: "task_struct" "group_leader";
             TASK_COMM: "task_struct" "comm";
         }

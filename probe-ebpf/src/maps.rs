@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use probe_ebpf::{
     account::{Account, PeerKey},
-    caller::CallerKey,
+    caller::{CallerKey, OwnerKey},
     connection::{Connection, FourTuple},
     port::Port,
     refusal::Refusal,
@@ -33,6 +33,10 @@ pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(131
 /// Who called which destination, the last ones: a caller that does not call again makes room.
 #[map]
 pub static CALLERS: LruHashMap<CallerKey, u64> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Who keeps sockets in CLOSE_WAIT, and how many, as of the last walk.
+#[map]
+pub static OWNERS: HashMap<OwnerKey, u64> = HashMap::with_max_entries(1_024, 0);
 
 /// When recently closed 4-tuples closed.
 #[map]

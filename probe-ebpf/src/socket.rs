@@ -84,6 +84,19 @@ pub fn is_stamped_just_now(stamp: u32) -> bool {
     ticks().wrapping_sub(stamp) <= JUST_NOW
 }
 
+/// Name of the process that a task belongs to.
+///
+/// # Safety
+/// `task` must be a BTF-typed pointer; the task's leader outlives the program's run.
+#[inline(always)]
+pub unsafe fn process_name(task: *const u8) -> ProcessName {
+    unsafe {
+        let leader: *const u8 = field(task, &TASK_GROUP_LEADER);
+        let name = leader.add(TASK_COMM.load() as usize).cast::<u64>();
+        [name.read_volatile(), name.add(1).read_volatile()]
+    }
+}
+
 /// Name of the thread that runs now.
 #[inline(always)]
 fn current_thread() -> ProcessName {
@@ -268,13 +281,8 @@ impl Socket for TypedSocket {
         if HAS_CURRENT_TASK.load() == 0 {
             return current_thread();
         }
-        // SAFETY: the helper returns the current task with its type; it and its leader outlive this program's run.
-        unsafe {
-            let task: *const u8 = bpf_get_current_task_btf() as *const u8;
-            let leader: *const u8 = field(task, &TASK_GROUP_LEADER);
-            let name = leader.add(TASK_COMM.load() as usize).cast::<u64>();
-            [name.read_volatile(), name.add(1).read_volatile()]
-        }
+        // SAFETY: the helper returns the current task with its type.
+        unsafe { process_name(bpf_get_current_task_btf() as *const u8) }
     }
 
     #[inline(always)]

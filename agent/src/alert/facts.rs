@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::model::{
-    AccountId, Destination, Events, HostFigures, LostFigures, Tells,
+    AccountId, CloseWaits, Destination, Events, HostFigures, LostFigures, Tells,
     pool::{EphemeralFigures, PoolFigures},
 };
 
@@ -45,7 +45,7 @@ pub struct Facts<'a> {
     /// The destinations of ours that have trouble, or whose connections wait.
     pub destinations: &'a HashMap<AccountId, Destination>,
     /// Sockets in CLOSE_WAIT by the port of ours.
-    pub close_waits: &'a BTreeMap<u16, u64>,
+    pub close_waits: &'a BTreeMap<u16, CloseWaits>,
     /// What the attached hooks can tell.
     pub tells: Tells,
     /// The host.

@@ -138,12 +138,13 @@ impl Readings {
                 rise.usual() > 0
             }
         });
-        for (&port, &sockets) in facts.close_waits {
+        for (&port, close_waits) in facts.close_waits {
+            let sockets = close_waits.sockets;
             let (floor, rise) =
                 self.close_waits.entry(port).or_insert_with(|| (Floor::default(), begin(sockets)));
             let rise = floor.update(now, sockets).map_or(0, |floor| rise.update(now, floor));
             let values = vec![(Measure::CloseWaitSockets, rise as f64)];
-            let reading = Reading::of(values, Sentence::CloseWaits { port, sockets });
+            let reading = Reading::of(values, Sentence::CloseWaits(port, close_waits));
             add(AlertName::CloseWaitGrowing, Subject::Port(port), reading);
         }
     }

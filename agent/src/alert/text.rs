@@ -5,7 +5,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use super::{EphemeralFact, PoolFact};
 use crate::{
     config::AlertName,
-    model::{AccountId, Destination, Direction, Events, QueueFigures},
+    model::{AccountId, CloseWaits, Destination, Direction, Events, QueueFigures},
 };
 
 /// What an alert is, in a few words, whatever it is about.
@@ -79,7 +79,7 @@ pub(super) enum Sentence<'a> {
     NotAnswering { account: &'a AccountId, events: Events, destination: Option<&'a Destination> },
     Hanging { account: &'a AccountId, destination: &'a Destination },
     Aborted { account: &'a AccountId, aborted: u64, all: u64 },
-    CloseWaits { port: u16, sockets: u64 },
+    CloseWaits(u16, &'a CloseWaits),
     SynRetries { account: &'a AccountId, retries: u64, all: u64 },
     Buckets { used: u64, limit: u64 },
     Overflows(u64, &'a [QueueFigures]),
@@ -118,10 +118,16 @@ impl Sentence<'_> {
                     "{peer} towards port {port}: {aborted} of {all} connections in the last minute ended at once, after next to nothing of ours ({percent:.0} %)"
                 )
             }
-            Self::CloseWaits { port, sockets } => {
-                format!(
+            Self::CloseWaits(port, CloseWaits { sockets, owners }) => {
+                let mut text = format!(
                     "{sockets} connections on port {port} were closed by their peers and not by our program (CLOSE_WAIT), and they become more"
-                )
+                );
+                let owners: Vec<String> =
+                    owners.iter().map(|(name, own)| format!("{name} keeps {own}")).collect();
+                if !owners.is_empty() {
+                    let _ = write!(text, "; {}", owners.join(", "));
+                }
+                text
             }
             Self::SynRetries { account, retries, all } => syn_retries(account, *retries, *all),
             Self::Buckets { used, limit } => {

@@ -77,6 +77,7 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
     let wishes = Wishes { limits, syn_watch: *syn_watch, aborted: *aborted };
     let mut probe = Probe::load(capability, wishes)?;
     let (source, why) = Source::choose(settings.census, &mut probe)?;
+    let owners = probe.load_owners();
     probe.mark_ports(census::listening_ports()?, LISTENING)?;
     let attached = probe.attach(settings.hooks);
     writeln!(out, "\n{:<22} {:<12} TELLS", "HOOK", "MODE")?;
@@ -94,6 +95,11 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
         census.sockets()
     )?;
     if let Some(why) = &why {
+        writeln!(out, "{:<22} iter: {why}", "")?;
+    }
+    let mode = if owners.is_ok() { Source::Iter.name() } else { "unavailable" };
+    writeln!(out, "{:<22} {mode:<12} which process keeps sockets in CLOSE_WAIT", "owners")?;
+    if let Err(why) = &owners {
         writeln!(out, "{:<22} iter: {why}", "")?;
     }
     writeln!(out)?;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     alerting::Alerting,
     figures::{self, Census as LastCensus},
+    owners::Owners,
     pools::{AddressPool, AddressPorts, SourcePorts, clocks},
     service,
 };
@@ -45,6 +46,7 @@ pub(super) struct Poll {
     source: Source,
     accounts: Accounts,
     callers: Callers,
+    owners: Owners,
     source_ports: SourcePorts,
     alerting: Alerting,
     overheads: [Overhead; HOOKS.len()],
@@ -73,6 +75,7 @@ impl Poll {
         if let Some(why) = why {
             log::warn!("counting sockets over netlink: {why}");
         }
+        let owners = Owners::new(&mut probe);
         probe.mark_ports(census::listening_ports()?, LISTENING)?;
         probe.attach(settings.hooks)?;
         probe.finish_loading();
@@ -99,6 +102,7 @@ impl Poll {
             source,
             accounts: Accounts::new(groups(settings), retention(settings)),
             callers: Callers::default(),
+            owners,
             source_ports: SourcePorts::new(&settings.limits),
             alerting: Alerting::start(settings, Duration::ZERO)?,
             overheads: Default::default(),
@@ -171,7 +175,7 @@ impl Poll {
         }
         let snapshot = self.snapshot()?;
         self.tell_losses(&snapshot.itself.lost);
-        self.alert(now, &snapshot);
+        self.alert(now, &snapshot)?;
         let view = View { snapshot, alerts: self.alerting.view() };
         service::alive(&status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
@@ -191,7 +195,7 @@ impl Poll {
     }
 
     /// Puts what was measured before those who judge it.
-    fn alert(&mut self, now: Duration, snapshot: &Snapshot) {
+    fn alert(&mut self, now: Duration, snapshot: &Snapshot) -> anyhow::Result<()> {
         let pools = self.source_ports.figures().iter().map(|AddressPool { account, address, figures }| {
             PoolFact { account, address: *address, figures }
         });
@@ -207,12 +211,14 @@ impl Poll {
         for (id, destination) in &mut destinations {
             destination.callers = callers.remove(id).unwrap_or_default();
         }
+        let mut close_waits = self.accounts.close_waits();
+        self.owners.complete(&mut self.probe, &mut close_waits)?;
         let facts = Facts {
             pools: &pools.collect::<Vec<_>>(),
             troubled: &troubled,
             ephemeral: &ephemeral.collect::<Vec<_>>(),
             destinations: &destinations,
-            close_waits: &self.accounts.close_waits(),
+            close_waits: &close_waits,
             tells: snapshot.tells,
             host: &snapshot.host,
             lost: &snapshot.itself.lost,
@@ -220,6 +226,7 @@ impl Poll {
             unreached: &self.alerting.unreached(),
         };
         self.alerting.evaluate(now, &facts);
+        Ok(())
     }
 
     fn take_census(&mut self, now: Duration) -> anyhow::Result<()> {

@@ -33,6 +33,15 @@ const CROWDED_PERCENT: usize = 90;
 /// A connection in one of these may wait for an answer.
 const OPEN_STATES: [u32; 2] = [SYN_SENT, ESTABLISHED];
 
+/// Connections on a port of ours that their peers have closed, and our program has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloseWaits {
+    /// How many.
+    pub sockets: u64,
+    /// Names of the processes that keep them, as far as they are known, and how many each.
+    pub owners: Vec<(Arc<str>, u64)>,
+}
+
 /// A destination of ours, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Destination {
@@ -255,12 +264,13 @@ impl Accounts {
 
     /// Sockets in CLOSE_WAIT by the port of ours: their peers are gone, and our program has not closed.
     #[must_use]
-    pub fn close_waits(&self) -> BTreeMap<u16, u64> {
-        let mut ports: BTreeMap<u16, u64> = BTreeMap::new();
+    pub fn close_waits(&self) -> BTreeMap<u16, CloseWaits> {
+        let mut ports: BTreeMap<u16, CloseWaits> = BTreeMap::new();
         for (id, account) in self.by_id.iter().filter(|(id, _)| id.direction == Direction::Inbound) {
-            *ports.entry(id.port).or_default() += u64::from(account.totals.sockets[CLOSE_WAIT as usize]);
+            ports.entry(id.port).or_default().sockets +=
+                u64::from(account.totals.sockets[CLOSE_WAIT as usize]);
         }
-        ports.retain(|_, sockets| *sockets > 0);
+        ports.retain(|_, close_waits| close_waits.sockets > 0);
         ports
     }
 

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use probe_ebpf::{account::PeerKey, caller::CallerKey};
+use probe_ebpf::{
+    account::PeerKey,
+    caller::{CallerKey, ProcessName},
+};
 
 use super::peer::{AccountId, Groups};
 
@@ -25,14 +28,7 @@ pub struct Callers {
 impl Callers {
     /// Adds one, with the time of its last call.
     pub fn add(&mut self, key: &CallerKey, last_ns: u64) {
-        let bytes: [u8; 16] = bytemuck::cast(key.name);
-        let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-        // A name is whatever its process says: bytes that are no text, and control characters, must not reach a log or a terminal.
-        let name: String = String::from_utf8_lossy(&bytes[..length])
-            .chars()
-            .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-            .collect();
-        self.names.entry(key.destination).or_default().push((Reverse(last_ns), name.into()));
+        self.names.entry(key.destination).or_default().push((Reverse(last_ns), readable(key.name)));
     }
 
     /// The names of the last to call each account.
@@ -59,6 +55,18 @@ impl Callers {
         }
         told.into_iter().collect()
     }
+}
+
+/// A process's name, whatever it says: bytes that are no text, and control characters, must not reach a log or a terminal.
+#[must_use]
+pub fn readable(name: ProcessName) -> Arc<str> {
+    let bytes: [u8; 16] = bytemuck::cast(name);
+    let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[..length]);
+    text.chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect::<String>()
+        .into()
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ mod snapshot;
 mod states;
 mod trouble;
 
-pub use accounts::{Accounts, Destination, Retention};
-pub use callers::Callers;
+pub use accounts::{Accounts, CloseWaits, Destination, Retention};
+pub use callers::{Callers, readable};
 pub use overhead::Overhead;
 pub use pacing::next_interval;
 pub use peer::{AccountId, Direction, Groups, Peer};

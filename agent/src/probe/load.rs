@@ -16,7 +16,7 @@ use aya::{
 use bytemuck::Zeroable;
 use probe_ebpf::{
     account::{Account, AccountKey, Counters, INBOUND, OUTBOUND, PeerKey},
-    caller::CallerKey,
+    caller::{CallerKey, OwnerKey},
     connection::FourTuple,
     fields::FIELDS,
     port::Port,
@@ -103,6 +103,7 @@ pub struct Probe {
     accounts: Table<PeerKey, Account>,
     half_open: Table<PeerKey, Account>,
     pub(super) callers: Table<CallerKey, u64>,
+    pub(super) owners: Table<OwnerKey, u64>,
     pub(super) source_ports: Table<PeerKey, PortSet>,
     pub(super) refusals: Table<FourTuple, Refusal>,
     pub(super) evidence: RingBuf<MapData>,
@@ -156,6 +157,7 @@ impl Probe {
             accounts,
             half_open: table(&mut ebpf, "HALF_OPEN")?,
             callers: table(&mut ebpf, "CALLERS")?,
+            owners: table(&mut ebpf, "OWNERS")?,
             source_ports: table(&mut ebpf, "SOURCE_PORTS")?,
             refusals: table(&mut ebpf, "REFUSALS")?,
             evidence: RingBuf::try_from(evidence).context("cannot map the ring of evidence")?,
@@ -254,15 +256,34 @@ impl Probe {
 
     /// Loads the census iterator; the reason when this kernel has none.
     pub fn load_census(&mut self) -> Result<(), String> {
+        self.load_iterator("census", "tcp")
+    }
+
+    /// Loads the iterator that tells who owns sockets (5.11 on); the reason when this kernel has none.
+    pub fn load_owners(&mut self) -> Result<(), String> {
+        self.load_iterator("owners", "task_file")
+    }
+
+    fn load_iterator(&mut self, program: &str, target: &str) -> Result<(), String> {
         let Some(btf) = &self.btf else {
             return Err(self.obstacles.btf.clone().unwrap_or_default());
         };
         let load = |ebpf: &mut Ebpf| -> Result<(), ProgramError> {
-            let program = ebpf.program_mut("census").ok_or(ProgramError::NotLoaded)?;
+            let program = ebpf.program_mut(program).ok_or(ProgramError::NotLoaded)?;
             let program: &mut Iter = program.try_into()?;
-            program.load("tcp", btf)
+            program.load(target, btf)
         };
         load(&mut self.ebpf).map_err(|error| hooks::one_line(&error))
+    }
+
+    /// Runs an iterator that is loaded to its end.
+    pub(super) fn run_iterator(&mut self, program: &str) -> anyhow::Result<()> {
+        let found = self.ebpf.program_mut(program);
+        let program: &mut Iter =
+            found.with_context(|| format!("the program {program} is missing"))?.try_into()?;
+        let link = program.attach()?;
+        let file = program.take_link(link)?.into_file()?;
+        Ok(read_to_end(file)?)
     }
 
     /// Forgets the kernel's types, which only loading needs: they are most of the agent's memory until then.
@@ -308,11 +329,7 @@ impl Probe {
     fn walk(&mut self, begun: Sweep) -> anyhow::Result<Sweep> {
         typed_array(&mut self.ebpf, "SWEEP")?.set(0, begun, 0)?;
 
-        let program = self.ebpf.program_mut("census").context("the census program is missing")?;
-        let program: &mut Iter = program.try_into()?;
-        let link = program.attach()?;
-        let file = program.take_link(link)?.into_file()?;
-        read_to_end(file).context("cannot walk the sockets")?;
+        self.run_iterator("census").context("cannot walk the sockets")?;
         let sweep = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?;
         self.ticks.observe(sweep.ticks, sweep.ticks_at_ns);
         Ok(sweep)

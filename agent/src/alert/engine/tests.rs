@@ -7,7 +7,7 @@ use crate::{
     alert::{EphemeralFact, PoolFact},
     config::{Measure, Settings},
     model::{
-        Destination, Events, HostFigures, LostFigures, Peer, QueueFigures, Tells,
+        CloseWaits, Destination, Events, HostFigures, LostFigures, Peer, QueueFigures, Tells,
         pool::{EphemeralFigures, Load, PoolFigures, Ranges},
     },
 };
@@ -20,7 +20,7 @@ struct Play {
     troubled: HashMap<AccountId, Events>,
     ephemeral: Vec<(AccountId, EphemeralFigures)>,
     destinations: HashMap<AccountId, Destination>,
-    close_waits: BTreeMap<u16, u64>,
+    close_waits: BTreeMap<u16, CloseWaits>,
     host: HostFigures,
     lost: u64,
     config_reloaded: bool,
@@ -512,21 +512,29 @@ fn aborted_connections_are_told_as_a_share() {
     assert_eq!(play.seconds(11), [(AlertName::AbortedEarly, CRITICAL)]);
 }
 
+fn close_waits(sockets: u64) -> BTreeMap<u16, CloseWaits> {
+    BTreeMap::from([(8_080, CloseWaits { sockets, owners: vec![(Arc::from("java"), 9)] })])
+}
+
 #[test]
 fn close_waits_that_stay_and_become_more_are_told_of_their_port() {
     let mut play = Play::new("");
-    play.close_waits = BTreeMap::from([(8_080, 400)]);
+    play.close_waits = close_waits(400);
     assert_eq!(play.seconds(60), [], "so many were there before");
     // They come and go.
     for _ in 0..10 {
-        play.close_waits = BTreeMap::from([(8_080, 400)]);
+        play.close_waits = close_waits(400);
         assert_eq!(play.seconds(10), []);
-        play.close_waits = BTreeMap::from([(8_080, 0)]);
+        play.close_waits = close_waits(0);
         assert_eq!(play.seconds(1), []);
     }
-    play.close_waits = BTreeMap::from([(8_080, 60)]);
+    play.close_waits = close_waits(60);
     assert_eq!(play.seconds(26), [(AlertName::CloseWaitGrowing, WARNING)]);
     assert_eq!(play.only().subject, Subject::Port(8_080));
+    assert_eq!(
+        play.only().text,
+        "60 connections on port 8080 were closed by their peers and not by our program (CLOSE_WAIT), and they become more; java keeps 9"
+    );
     play.close_waits.clear();
     assert_eq!(play.seconds(61), [(AlertName::CloseWaitGrowing, None)]);
 }

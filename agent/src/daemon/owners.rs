@@ -1,0 +1,61 @@
+//! Who keeps the sockets that should be closed. Walking all files of all processes is not free, so it is done only while there are many.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    model::{CloseWaits, readable},
+    probe::Probe,
+};
+
+/// From so many sockets in CLOSE_WAIT on a port on, it is looked who keeps them.
+const MANY: u64 = 20;
+
+/// Time between two walks.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// What the last walk found.
+pub(super) struct Owners {
+    /// Whether this kernel can tell.
+    is_loaded: bool,
+    walked_at: Option<Instant>,
+    names: BTreeMap<u16, Vec<(Arc<str>, u64)>>,
+}
+
+impl Owners {
+    /// Loads what it takes; without it, nobody is named.
+    pub fn new(probe: &mut Probe) -> Self {
+        let loaded = probe.load_owners();
+        if let Err(reason) = &loaded {
+            log::info!("which process keeps sockets in CLOSE_WAIT cannot be told: {reason}");
+        }
+        Self { is_loaded: loaded.is_ok(), walked_at: None, names: BTreeMap::new() }
+    }
+
+    /// Adds the owners to the sockets of each port.
+    pub fn complete(
+        &mut self,
+        probe: &mut Probe,
+        close_waits: &mut BTreeMap<u16, CloseWaits>,
+    ) -> anyhow::Result<()> {
+        if !self.is_loaded || close_waits.values().all(|close_waits| close_waits.sockets < MANY) {
+            self.names.clear();
+            return Ok(());
+        }
+        if self.walked_at.is_none_or(|at| at.elapsed() >= PERIOD) {
+            self.names.clear();
+            for (key, sockets) in probe.owners_of_close_waits()? {
+                let port = u16::try_from(key.port).unwrap_or_default();
+                self.names.entry(port).or_default().push((readable(key.name), sockets));
+            }
+            self.walked_at = Some(Instant::now());
+        }
+        for (port, close_waits) in close_waits {
+            close_waits.owners = self.names.get(port).cloned().unwrap_or_default();
+        }
+        Ok(())
+    }
+}
