@@ -17,6 +17,8 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Host {
     name: String,
+    /// Whether it is the machine we run on, which nobody made.
+    is_ours: bool,
 }
 
 impl Host {
@@ -34,9 +36,14 @@ impl Host {
             ),
             Err(error) => panic!("cannot run ip (iproute2; `cargo xtask setup` installs it): {error}"),
         }
-        let host = Self { name };
+        let host = Self { name, is_ours: false };
         host.run("ip", ["link", "set", "lo", "up"]);
         host
+    }
+
+    /// The machine we run on, in a virtual machine that is there for the lab alone.
+    pub(crate) fn ours() -> Self {
+        Self { name: "ours".to_owned(), is_ours: true }
     }
 
     /// Name of the namespace.
@@ -46,7 +53,7 @@ impl Host {
     }
 
     pub(crate) fn path(&self) -> String {
-        format!("/run/netns/{}", self.name)
+        if self.is_ours { "/proc/1/ns/net".to_owned() } else { format!("/run/netns/{}", self.name) }
     }
 
     /// A command that will run on this host. Not `ip netns exec`, which mounts a fresh /sys without tracefs.
@@ -110,6 +117,8 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+        if !self.is_ours {
+            let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! A Debian machine of its own, with systemd as its first process: what the package meets where it is installed.
+//! A Debian machine of its own, with systemd as its first process: what the package meets where it is installed. A container, or the whole
+//! virtual machine that the lab runs in.
 
 use std::{
-    fs,
-    path::PathBuf,
+    env, fs,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -14,7 +15,19 @@ use crate::{agent::Metrics, host::Host, http, process::Process};
 /// Where the service serves unless it is told otherwise.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
 
-/// Where the machine sees the directory that the packages lie in.
+/// Set where the lab runs in a virtual machine for it alone: the directory with the package.
+const OURS: &str = "LAB_PACKAGE";
+
+/// Takes away what a scenario left behind.
+const CLEAN: &str = "
+    apt-get purge --yes tcpwarden
+    rm -rf /run/systemd/system/tcpwarden.service.d /etc/tcpwarden /var/lib/private/tcpwarden
+    systemctl daemon-reload
+    systemctl reset-failed
+    journalctl --quiet --rotate --vacuum-time=1s
+";
+
+/// Where a container sees the directory that the packages lie in.
 const PACKAGES: &str = "/packages";
 
 /// Whether the machine's processes may use eBPF.
@@ -26,11 +39,12 @@ pub enum Rights {
     WithoutBpf,
 }
 
-/// A running machine; it has no network but its loopback. It ends on drop, and whatever it wrote is gone.
+/// A running machine; it has no network but its loopback. Whatever was installed is gone on drop.
 #[derive(Debug)]
 pub struct Machine {
     host: Host,
-    process: Process,
+    /// The container; `None` is the machine we run on.
+    process: Option<Process>,
     packages: TempDir,
 }
 
@@ -38,10 +52,16 @@ impl Machine {
     /// Boots it, and waits until everything is started.
     #[must_use]
     pub fn boot(rights: Rights) -> Self {
+        let packages = TempDir::new().expect("a temporary directory");
+        if env::var_os(OURS).is_some() {
+            assert_eq!(rights, Rights::Whole, "nobody takes rights from the machine we run on");
+            let machine = Self { host: Host::ours(), process: None, packages };
+            machine.sh(CLEAN);
+            return machine;
+        }
         let root = workspace("target/machine/bookworm");
         assert!(root.is_dir(), "{} is missing; `cargo xtask test` makes it", root.display());
         let host = Host::new("machine");
-        let packages = TempDir::new().expect("a temporary directory");
         let mut command = Command::new("systemd-nspawn");
         // Registering it would need a systemd outside.
         command.args(["--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--boot"]);
@@ -52,15 +72,13 @@ impl Machine {
             command.args(["--capability=all", "--system-call-filter=bpf perf_event_open"]);
         }
         let directory = TempDir::new().expect("a temporary directory");
-        let mut machine =
-            Self { host, process: Process::start("the machine".to_owned(), directory, command), packages };
-        let Self { process, .. } = &mut machine;
+        let mut process = Process::start("the machine".to_owned(), directory, command);
         let pid = process.pid();
         process.ready(|| {
             let booted = inside(pid, "systemctl is-active --quiet multi-user.target")?;
             booted.status.success().then(|| (200, String::new()))
         });
-        machine
+        Self { host, process: Some(process), packages }
     }
 
     /// Its network, for traffic and for what the system's own tools say of it.
@@ -72,7 +90,10 @@ impl Machine {
     /// Runs a shell script as its root.
     #[must_use]
     pub fn try_sh(&self, script: &str) -> Output {
-        inside(self.process.pid(), script).expect("the machine runs")
+        match &self.process {
+            Some(process) => inside(process.pid(), script).expect("the machine runs"),
+            None => sh(Command::new("sh"), script),
+        }
     }
 
     /// As [`Machine::try_sh`], for what must not fail; returns what it printed.
@@ -86,7 +107,15 @@ impl Machine {
     /// Installs a version of our package as an administrator would who is not asked what to do with an edited configuration.
     pub fn install(&self, version: Version) {
         let file = version.put_into(&self.packages);
-        self.sh(&format!("apt-get install --yes --option Dpkg::Options::=--force-confold {PACKAGES}/{file}"));
+        let directory = match &self.process {
+            Some(_) => Path::new(PACKAGES),
+            None => self.packages.path(),
+        };
+        let package = directory.join(file);
+        self.sh(&format!(
+            "apt-get install --yes --option Dpkg::Options::=--force-confold {}",
+            package.display()
+        ));
     }
 
     /// A property of the service, as systemd tells it.
@@ -105,10 +134,14 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        let Some(process) = &mut self.process else {
+            let _ = self.try_sh(CLEAN);
+            return;
+        };
         // The machine outlives a systemd-nspawn that is killed; but when its first process ends, all of it does.
-        if let Some(first) = first_process(self.process.pid()) {
+        if let Some(first) = first_process(process.pid()) {
             let _ = kill_process(first, Signal::KILL);
-            self.process.wait();
+            process.wait();
         }
     }
 }
@@ -127,9 +160,15 @@ fn inside(nspawn: Pid, script: &str) -> Option<Output> {
     command.args([
         "--target", &first, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd",
     ]);
-    let command = command.args(["sh", "-ec", script]).env_clear().stdin(Stdio::null());
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive");
-    Some(command.output().expect("nsenter runs (util-linux)"))
+    command.arg("sh");
+    Some(sh(command, script))
+}
+
+/// Runs a script by a shell, with what a fresh login of root's has around it.
+fn sh(mut shell: Command, script: &str) -> Output {
+    let shell = shell.args(["-ec", script]).env_clear().stdin(Stdio::null());
+    shell.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive");
+    shell.output().expect("nsenter runs (util-linux), and sh")
 }
 
 /// A version of our package.
@@ -144,7 +183,8 @@ pub enum Version {
 impl Version {
     /// Puts the package into a directory, and returns its name there.
     fn put_into(self, directory: &TempDir) -> String {
-        let packages = fs::read_dir(workspace("target/package")).into_iter().flatten().filter_map(Result::ok);
+        let home = env::var_os(OURS).map_or_else(|| workspace("target/package"), PathBuf::from);
+        let packages = fs::read_dir(home).into_iter().flatten().filter_map(Result::ok);
         let mut packages =
             packages.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "deb"));
         let package =

@@ -87,7 +87,7 @@ impl Cli {
             Self::Vm(options) => vm::play(&options),
             Self::Soak { minutes } => lab::soak(minutes),
             Self::Fuzz(options) => fuzz::fuzz(&options),
-            Self::Package(options) => package::package(&options),
+            Self::Package(options) => package::package(&options).map(drop),
             Self::Test(options) => test::test(&options),
         }
     }

@@ -34,17 +34,29 @@ pub(crate) struct Options {
     verify: bool,
 }
 
-/// Makes the package of the workspace.
-pub(crate) fn package(options: &Options) -> anyhow::Result<()> {
+/// Makes everything that is shipped.
+pub(crate) fn package(options: &Options) -> anyhow::Result<Shipped> {
     setup::build_tools()?;
     setup::package_tools()?;
     let workspace = env::current_dir()?;
-    make(&workspace)?;
-    if options.verify { verify(&workspace) } else { Ok(()) }
+    let shipped = make(&workspace)?;
+    if options.verify {
+        verify(&workspace)?;
+    }
+    Ok(shipped)
+}
+
+/// Where the parts are that others use.
+#[derive(Debug)]
+pub(crate) struct Shipped {
+    /// The static binary.
+    pub(crate) binary: PathBuf,
+    /// The Debian package.
+    pub(crate) package: PathBuf,
 }
 
 /// Makes everything anew in `workspace/target/package`.
-fn make(workspace: &Path) -> anyhow::Result<()> {
+fn make(workspace: &Path) -> anyhow::Result<Shipped> {
     let out = workspace.join(OUT);
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
@@ -61,7 +73,10 @@ fn make(workspace: &Path) -> anyhow::Result<()> {
         .arg("--output")
         .arg(&out))?;
     builder.bill_of_materials(&out.join(format!("{name}.cdx.json")))?;
-    sums(&out)
+    sums(&out)?;
+    let mut files = fs::read_dir(&out)?.filter_map(Result::ok).map(|entry| entry.path());
+    let package = files.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    Ok(Shipped { binary: built, package: package.context("cargo deb made no package")? })
 }
 
 /// What every step of a build has in common.

@@ -216,23 +216,32 @@ pub(crate) fn virtual_machines() -> anyhow::Result<()> {
     install(&MACHINE_TOOLS)
 }
 
-/// The file system of a Debian machine with systemd, as an administrator finds it; the lab boots it, and never writes to it.
-pub(crate) fn machine() -> anyhow::Result<()> {
+/// What is in it beside Debian's essential packages.
+const MACHINE_PACKAGES: &str =
+    "systemd,systemd-sysv,dbus,iproute2,nftables,tcpdump,procps,kmod,curl,openssl,ca-certificates";
+
+/// The file system of a Debian machine with systemd, and with what the lab calls. Containers and virtual machines boot it, and never
+/// write to it.
+pub(crate) fn machine() -> anyhow::Result<&'static Path> {
     let root = Path::new(MACHINE);
+    let list = root.with_extension("packages");
     if root.exists() {
-        return Ok(());
+        if fs::read_to_string(&list).is_ok_and(|packages| packages == MACHINE_PACKAGES) {
+            return Ok(root);
+        }
+        fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display()))?;
     }
     let unfinished = root.with_extension("unfinished");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))?;
     }
     fs::create_dir_all(&unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
-    let packages = "--include=systemd,systemd-sysv,dbus,iproute2,procps";
-    as_root(
-        "mmdebstrap",
-        &["--quiet", "--variant=minbase", packages, "bookworm", &unfinished.to_string_lossy()],
-    )?;
-    fs::rename(&unfinished, root).with_context(|| format!("cannot rename {}", unfinished.display()))
+    let packages = format!("--include={MACHINE_PACKAGES}");
+    let target = unfinished.to_string_lossy();
+    as_root("mmdebstrap", &["--quiet", "--variant=minbase", "--mode=root", &packages, "bookworm", &target])?;
+    fs::rename(&unfinished, root).with_context(|| format!("cannot rename {}", unfinished.display()))?;
+    fs::write(&list, MACHINE_PACKAGES).with_context(|| format!("cannot write {}", list.display()))?;
+    Ok(root)
 }
 
 /// Prometheus and Alertmanager with their tools; it needs no root.

@@ -36,11 +36,14 @@ impl Alerting {
         Ok(Self { engine, notifier, store })
     }
 
-    pub fn reconfigure(&mut self, settings: &Settings) {
+    /// Puts other settings in force; returns whether all of them are.
+    pub fn reconfigure(&mut self, settings: &Settings) -> bool {
         self.engine.reconfigure(settings.alerts.clone(), settings.silences.clone());
-        if let Err(error) = self.notifier.reconfigure(site(settings), &settings.receivers) {
+        let started = self.notifier.reconfigure(site(settings), &settings.receivers);
+        if let Err(error) = &started {
             log::error!("cannot start a receiver's thread: {error}");
         }
+        started.is_ok()
     }
 
     /// Receivers that have not been reached for long.

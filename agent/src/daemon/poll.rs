@@ -34,6 +34,9 @@ use crate::{
 /// Time between two readings of the kernel's counters.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// Maps, and what else may find no room, whose size is no setting.
+const FIXED: [&str; 3] = ["alerts", "evidence", "log"];
+
 /// What the main thread may ask.
 pub(super) enum Command {
     Reconfigure(Box<Settings>),
@@ -146,11 +149,10 @@ impl Poll {
     fn reconfigure(&mut self, settings: &Settings) {
         let capacity = self.accounts.retention().capacity;
         self.accounts.reconfigure(groups(settings), Retention { capacity, ..retention(settings) });
-        self.alerting.reconfigure(settings);
+        self.config_reloaded = self.alerting.reconfigure(settings);
         self.cpu_budget = settings.cpu_budget;
         self.interval_range = settings.census_interval;
         self.stalled_after = settings.stalled_after;
-        self.config_reloaded = true;
     }
 
     fn poll(&mut self) -> anyhow::Result<()> {
@@ -187,8 +189,9 @@ impl Poll {
         for LostFigures { map, .. } in lost.iter().filter(|lost| lost.events > 0) {
             if !self.full.contains(map) {
                 self.full.push(map);
+                let remedy = if FIXED.contains(map) { "" } else { "; [limits] has the sizes" };
                 log::warn!(
-                    "no room is left for {map}: what finds none is counted in tcpwarden_lost_total; [limits] has the sizes"
+                    "no room is left for {map}: what finds none is counted in tcpwarden_lost_total{remedy}"
                 );
             }
         }

@@ -12,11 +12,8 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use super::kernels::{CACHE, Image};
-use crate::shell::run;
+use crate::{setup, shell::run};
 
-/// What the lab calls, and an init that loads modules.
-const PACKAGES: &str =
-    "systemd,systemd-sysv,dbus,iproute2,nftables,tcpdump,procps,kmod,curl,openssl,ca-certificates";
 /// Where the lab's programs lie in the guest.
 const LAB: &str = "lab";
 
@@ -51,32 +48,65 @@ sync
 poweroff -f
 "#;
 
+/// As a disk's first process finds it: the kernel's first file system cannot be left behind by a sandbox, so everything moves to another.
+const SYSTEMD_INIT: &str = "#!/bin/sh
+mount -t tmpfs -o mode=755,size=2g tmpfs /mnt
+cp -a /bin /etc /home /lab /lib* /opt /root /sbin /srv /usr /var /mnt/
+mkdir -p -m 755 /mnt/dev /mnt/proc /mnt/sys /mnt/run /mnt/mnt /mnt/boot /mnt/media
+mkdir -p -m 1777 /mnt/tmp
+mount -t proc proc /proc
+exec switch_root /mnt /sbin/init
+";
+
+/// Plays the package's scenarios once systemd has started everything.
+const UNIT: &str = "[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/lab/play
+[Install]
+WantedBy=multi-user.target
+";
+const PLAY: &str = r#"#!/bin/sh
+export LAB_PACKAGE=/lab/package
+exec > /dev/ttyS1 2>&1
+echo "== scenarios"
+/lab/scenarios --test-threads=1 --color=never $(cat /lab/filters)
+echo "== exit $?"
+sync
+poweroff -f
+"#;
+
+/// What a machine does once it has booted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Task<'a> {
+    /// Says what the kernel can do, and plays scenarios, without anything else running.
+    Kernel(&'a [&'a str]),
+    /// Plays the package's scenarios, with this package, under systemd.
+    Package(&'a Path),
+}
+
 /// The archive of the system, packed once.
 pub(super) fn system() -> anyhow::Result<PathBuf> {
-    let archive = Path::new(CACHE).join("system.cpio");
-    if archive.is_file() {
+    let root = setup::machine()?;
+    let archive = root.with_extension("cpio");
+    let made = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
+    if made(&archive)
+        .is_ok_and(|packed| made(&root.with_extension("packages")).is_ok_and(|made| made < packed))
+    {
         return Ok(archive);
     }
-    let root = Path::new(CACHE).join("system");
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
-    run(Command::new("mmdebstrap").args(["--quiet", "--variant=minbase", "--mode=root"]).args([
-        &format!("--include={PACKAGES}"),
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "bookworm",
-        &root.to_string_lossy(),
-    ]))?;
-    pack(&root, &archive)?;
-    fs::remove_dir_all(&root)?;
+    pack(root, &archive)?;
     Ok(archive)
 }
 
 /// The archive that goes behind the system's: this kernel's modules, and the lab.
-pub(super) fn lab(image: &Image, programs: &[PathBuf], filters: &[&str]) -> anyhow::Result<PathBuf> {
-    let root = Path::new(CACHE).join(format!("lab-{}", image.release));
+pub(super) fn lab(image: &Image, programs: &[PathBuf], task: Task<'_>) -> anyhow::Result<PathBuf> {
+    let name = match task {
+        Task::Kernel(_) => format!("lab-{}", image.release),
+        Task::Package(_) => format!("package-{}", image.release),
+    };
+    let root = Path::new(CACHE).join(&name);
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
@@ -93,14 +123,34 @@ pub(super) fn lab(image: &Image, programs: &[PathBuf], filters: &[&str]) -> anyh
         let name = name.split('-').next().filter(|name| *name == "scenarios").unwrap_or(&name);
         run(Command::new("objcopy").arg("--strip-debug").arg(program).arg(lab.join(name)))?;
     }
-    fs::write(lab.join("filters"), filters.join(" "))?;
-    let init = root.join("init");
-    fs::write(&init, INIT)?;
-    run(Command::new("chmod").arg("755").arg(&init))?;
-    let archive = Path::new(CACHE).join(format!("lab-{}.cpio", image.release));
+    let init = match task {
+        Task::Kernel(filters) => {
+            fs::write(lab.join("filters"), filters.join(" "))?;
+            INIT
+        }
+        Task::Package(package) => {
+            let packages = lab.join("package");
+            fs::create_dir_all(&packages)?;
+            fs::copy(package, packages.join("tcpwarden.deb")).context("cannot copy the package")?;
+            // Nobody takes rights from a whole machine.
+            fs::write(lab.join("filters"), "package:: --skip without_rights")?;
+            script(&lab.join("play"), PLAY)?;
+            let units = root.join("etc/systemd/system/multi-user.target.wants");
+            fs::create_dir_all(&units)?;
+            fs::write(units.join("lab.service"), UNIT)?;
+            SYSTEMD_INIT
+        }
+    };
+    script(&root.join("init"), init)?;
+    let archive = Path::new(CACHE).join(format!("{name}.cpio"));
     pack(&root, &archive)?;
     fs::remove_dir_all(&root)?;
     Ok(archive)
+}
+
+fn script(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    run(Command::new("chmod").arg("755").arg(path))
 }
 
 /// Packs a directory as the kernel's initramfs wants it. Uncompressed: an emulated processor is slow at undoing it.

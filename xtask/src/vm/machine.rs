@@ -41,10 +41,10 @@ impl Lockdown {
 pub(super) fn boot(
     image: &Image,
     lockdown: Lockdown,
+    name: &str,
     archives: &[&Path],
     patience: Duration,
 ) -> anyhow::Result<String> {
-    let name = format!("{}-{}", image.release, lockdown.name());
     let [console, results] = ["console", "log"].map(|kind| Path::new(CACHE).join(format!("{name}.{kind}")));
     let archive = Path::new(CACHE).join(format!("{name}.cpio"));
     join(archives, &archive)?;

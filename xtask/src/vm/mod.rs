@@ -17,8 +17,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum as _};
 
-use self::{kernels::Kernel, machine::Lockdown, report::Outcome};
-use crate::{setup, shell::run};
+use self::{guest::Task, kernels::Kernel, machine::Lockdown, report::Outcome};
+use crate::{
+    package::{self, Shipped},
+    setup,
+    shell::run,
+};
 
 /// The scenarios that depend on the kernel. Left out are those about HTTP, receivers and files, which do not, and those whose load an
 /// emulated processor cannot bear.
@@ -38,6 +42,9 @@ const SCENARIOS: &[&str] = &[
 const QUICK_SCENARIOS: &[&str] =
     &["endings::every_ending_through_typed", "old_syns", "rights::typed", "verifier::typed"];
 
+/// On which the package is installed: the oldest whose hooks are all typed tracepoints, as the scenarios expect.
+const PACKAGE_KERNEL: Kernel = Kernel::V6_12;
+
 /// A guest that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_mins(40);
 
@@ -46,7 +53,10 @@ pub(crate) struct Options {
     /// What CI has time for: the oldest and the newest kernel, no lockdown, a few scenarios
     #[arg(long, conflicts_with = "kernels")]
     quick: bool,
-    /// Only these kernels [default: all, and the README gets the table]
+    /// Only the package, installed on a machine that systemd has booted
+    #[arg(long, conflicts_with_all = ["kernels", "quick"])]
+    package: bool,
+    /// Only these kernels [default: all, then the package, and the README gets the table]
     kernels: Vec<Kernel>,
 }
 
@@ -55,7 +65,11 @@ pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
     setup::build_tools()?;
     setup::require_root("a system for the guests")?;
     setup::virtual_machines()?;
-    let programs = build()?;
+    let Shipped { binary, package } = package::package(&package::Options::default())?;
+    let programs = build(binary)?;
+    if options.package {
+        return play_package(&package, &programs);
+    }
     let (kernels, levels, scenarios): (&[Kernel], &[Lockdown], _) = match options {
         Options { quick: true, .. } => (&[Kernel::V5_10, Kernel::Newest], &[Lockdown::None], QUICK_SCENARIOS),
         Options { kernels, .. } if !kernels.is_empty() => (kernels, Lockdown::value_variants(), SCENARIOS),
@@ -82,10 +96,11 @@ pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
     if outcomes.iter().any(|outcome| outcome.failed > 0) {
         bail!("scenarios failed; {}/*.log has what the guests printed", kernels::CACHE);
     }
-    if !options.quick && options.kernels.is_empty() {
-        report::write(&table)?;
+    if options.quick || !options.kernels.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    play_package(&package, programs)?;
+    report::write(&table)
 }
 
 /// Plays the scenarios on one kernel, at each level of lockdown.
@@ -97,13 +112,14 @@ fn play_on(
     programs: &[PathBuf],
 ) -> anyhow::Result<Vec<Outcome>> {
     let image = kernel.fetch()?;
-    let lab = guest::lab(&image, programs, scenarios)?;
+    let lab = guest::lab(&image, programs, Task::Kernel(scenarios))?;
     let play = |&lockdown| {
         let name =
             format!("{} ({}), lockdown {}", image.release, kernel.shipped_by(), Lockdown::name(lockdown));
         println!("+ {name}");
+        let log = format!("{}-{}", image.release, Lockdown::name(lockdown));
         let text =
-            machine::boot(&image, lockdown, &[system, &lab], PATIENCE).with_context(|| name.clone())?;
+            machine::boot(&image, lockdown, &log, &[system, &lab], PATIENCE).with_context(|| name.clone())?;
         let outcome = Outcome::read(kernel, lockdown, &image.release, &text).with_context(|| name.clone())?;
         println!("  {name}: {outcome}");
         Ok(outcome)
@@ -111,9 +127,23 @@ fn play_on(
     levels.iter().map(play).collect()
 }
 
+/// Plays the package's scenarios on a machine that systemd has booted.
+fn play_package(package: &Path, programs: &[PathBuf]) -> anyhow::Result<()> {
+    let image = PACKAGE_KERNEL.fetch()?;
+    let lab = guest::lab(&image, programs, Task::Package(package))?;
+    println!("+ the package on {} under systemd", image.release);
+    let log = format!("{}-package", image.release);
+    let text = machine::boot(&image, Lockdown::None, &log, &[&guest::system()?, &lab], PATIENCE)?;
+    let (passed, failed) = report::verdict(&text)?;
+    println!("  the package on {} under systemd: {passed} scenarios passed, {failed} failed", image.release);
+    if failed > 0 || passed == 0 {
+        bail!("scenarios failed; {}/{log}.log has what the guest printed", kernels::CACHE);
+    }
+    Ok(())
+}
+
 /// The agent as it is shipped, and the lab around it.
-fn build() -> anyhow::Result<Vec<PathBuf>> {
-    run(Command::new("cargo").args(["build", "--release", "--package", "tcpwarden"]))?;
+fn build(agent: PathBuf) -> anyhow::Result<Vec<PathBuf>> {
     run(Command::new("cargo").args(["build", "--package", "lab", "--bins"]))?;
     let list = ["test", "--package", "lab", "--test", "scenarios", "--no-run", "--message-format=json"];
     let built = Command::new("cargo").args(list).output().context("cannot run cargo")?;
@@ -124,10 +154,5 @@ fn build() -> anyhow::Result<Vec<PathBuf>> {
         message["executable"].as_str().filter(|_| is_ours).map(PathBuf::from)
     });
     let scenarios = scenarios.context("cargo built no scenarios")?;
-    Ok(vec![
-        "target/release/tcpwarden".into(),
-        "target/debug/traffic".into(),
-        "target/debug/without-bpf".into(),
-        scenarios,
-    ])
+    Ok(vec![agent, "target/debug/traffic".into(), "target/debug/without-bpf".into(), scenarios])
 }

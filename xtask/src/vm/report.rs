@@ -43,15 +43,7 @@ impl Outcome {
             found.with_context(|| format!("the guest did not get to its {name}"))
         };
         let (check, classic, scenarios) = (part("check\n")?, part("classic\n")?, part("scenarios\n")?);
-        let verdict = scenarios
-            .lines()
-            .find_map(|line| line.strip_prefix("test result: "))
-            .context("the scenarios did not come to an end")?;
-        let count = |what: &str| -> anyhow::Result<u32> {
-            let words: Vec<&str> = verdict.split([' ', ';']).collect();
-            let number = words.windows(2).find(|pair| pair[1] == what).and_then(|pair| pair[0].parse().ok());
-            number.with_context(|| format!("how many {what}? {verdict}"))
-        };
+        let (passed, failed) = verdict(scenarios)?;
         let keeps = check.lines().find_map(|line| line.strip_prefix("once attached, it keeps "));
         Ok(Self {
             kernel,
@@ -60,8 +52,8 @@ impl Outcome {
             modes: modes(check),
             classic_modes: modes(classic),
             keeps: keeps.unwrap_or("all rights").split(':').next().unwrap_or_default().to_owned(),
-            passed: count("passed")?,
-            failed: count("failed")?,
+            passed,
+            failed,
         })
     }
 
@@ -83,6 +75,18 @@ impl Outcome {
     }
 }
 
+/// How many scenarios passed and failed, as their last line says.
+pub(super) fn verdict(text: &str) -> anyhow::Result<(u32, u32)> {
+    let line = text.lines().find_map(|line| line.strip_prefix("test result: "));
+    let line = line.context("the scenarios did not come to an end")?;
+    let count = |what: &str| -> anyhow::Result<u32> {
+        let words: Vec<&str> = line.split([' ', ';']).collect();
+        let number = words.windows(2).find(|pair| pair[1] == what).and_then(|pair| pair[0].parse().ok());
+        number.with_context(|| format!("how many {what}? {line}"))
+    };
+    Ok((count("passed")?, count("failed")?))
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { passed, failed, .. } = self;
@@ -102,8 +106,8 @@ const TRACEPOINTS: [&str; 5] = [
 /// The table, in Markdown.
 pub(super) fn table(outcomes: &[Outcome]) -> String {
     let mut table = String::from(
-        "| kernel | lockdown | TCP tracepoints | SYNs that meet TIME_WAIT | SYN watch | census | or by classic tracepoints | keeps | scenarios passed |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| kernel | lockdown | TCP tracepoints | SYNs that meet TIME_WAIT | SYN watch | census | owners | or by classic tracepoints | keeps | scenarios passed |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for outcome in outcomes {
         let cells = [
@@ -113,6 +117,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
             outcome.mode("time_wait").to_owned(),
             outcome.mode("syn_watch").to_owned(),
             outcome.mode("census").to_owned(),
+            outcome.mode("owners").to_owned(),
             outcome.classic().to_owned(),
             outcome.keeps.clone(),
             format!("{} of {}", outcome.passed, outcome.passed + outcome.failed),
