@@ -13,6 +13,7 @@ mod monitoring;
 mod nat_pool;
 mod old_syns;
 mod outages;
+mod outbound;
 mod package;
 mod preexisting;
 mod receivers;

@@ -26,10 +26,11 @@ mod paced;
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, SocketAddrV4},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use etherparse::PacketBuilder;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -75,7 +76,12 @@ fn main() -> anyhow::Result<()> {
         rest.first().map(|port| port.parse()).transpose().context("SOURCE-PORT")?;
     let mut sockets = match role.as_str() {
         "serve" => serve(address, count)?,
-        "connect" => connect(address, count, source_port)?,
+        // By a thread with a name of its own: whose a connection is, the process says.
+        "connect" => thread::Builder::new()
+            .name("caller".to_owned())
+            .spawn(move || connect(address, count, source_port))?
+            .join()
+            .map_err(|_| anyhow!("the caller panicked"))??,
         _ => bail!("no role {role}"),
     };
     for step in steps.split(',') {
