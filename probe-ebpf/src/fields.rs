@@ -27,6 +27,7 @@ macro_rules! kernel_fields {
             RCV_NXT: "tcp_sock" "rcv_nxt";
             SND_NXT: "tcp_sock" "snd_nxt";
             SND_UNA: "tcp_sock" "snd_una";
+            SND_WL1: "tcp_sock" "snd_wl1";
             BYTES_SENT: "tcp_sock" "bytes_sent";
             BYTES_RECEIVED: "tcp_sock" "bytes_received";
             LAST_SENT: "tcp_sock" "lsndtime";

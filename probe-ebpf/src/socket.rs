@@ -17,7 +17,8 @@ use probe_ebpf::{
 use crate::constants::{
     BYTES_RECEIVED, BYTES_SENT, HAS_CURRENT_TASK, INET_SPORT, LAST_ACKED, LAST_RECEIVED, LAST_SENT, NET_INUM,
     NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM, SKC_RCV_SADDR,
-    SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, TASK_COMM, TASK_GROUP_LEADER, TW_RCV_NXT,
+    SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, SND_WL1, TASK_COMM, TASK_GROUP_LEADER,
+    TW_RCV_NXT,
 };
 
 const AF_INET: u16 = 2;
@@ -117,6 +118,8 @@ pub struct Progress {
     last_acked: u32,
     received: u64,
     all_acked: bool,
+    /// The last segment that moved the window of what we may send brought no data.
+    acked_without_data: bool,
 }
 
 impl Progress {
@@ -136,6 +139,7 @@ impl Progress {
                 last_acked: field(tcp, &LAST_ACKED),
                 received: field(tcp, &BYTES_RECEIVED),
                 all_acked: field::<u32>(tcp, &SND_UNA) == field::<u32>(tcp, &SND_NXT),
+                acked_without_data: field::<u32>(tcp, &SND_WL1) == field::<u32>(tcp, &RCV_NXT),
             })
         }
     }
@@ -145,11 +149,16 @@ impl Progress {
     /// that uploads goes on sending. Both stamps begin at the handshake (net/ipv4/tcp_input.c tcp_finish_connect(), tcp_init_transfer()).
     #[inline(always)]
     pub fn is_overdue(&self, now: u32, patience: u32) -> bool {
-        let Self { last_sent, last_received, last_acked, received, all_acked } = *self;
+        let Self { last_sent, last_received, last_acked, received, all_acked, acked_without_data } = *self;
         if now.wrapping_sub(last_received) <= patience {
             return false;
         }
-        let asked = last_sent.wrapping_sub(last_received).cast_signed() > 0;
+        let sent_later = last_sent.wrapping_sub(last_received).cast_signed();
+        // Within one tick, an answer at once and a question right after an answer look alike, but for the segment that acknowledged
+        // our last: with the answer it brought data, else none (net/ipv4/tcp_input.c tcp_ack_update_window()). One that came much later was
+        // for a keepalive probe.
+        let acked_at_once = last_acked.wrapping_sub(last_sent) <= patience / 2;
+        let asked = sent_later > 0 || (sent_later == 0 && acked_without_data && acked_at_once);
         let is_silent = now.wrapping_sub(last_sent) > patience && (asked || received == 0);
         let is_unheard = !all_acked && now.wrapping_sub(last_acked) > patience;
         is_silent || is_unheard

@@ -48,7 +48,7 @@ pub struct Sweep {
     pub stalled_ns: u64,
     /// The same in ticks of the kernel's clock (jiffies); 0 while it is not known how long one takes.
     pub stalled_ticks: u32,
-    /// That clock at the last socket of the walk.
+    /// That clock at the first socket of the walk.
     pub ticks: u32,
     /// The monotonic clock then.
     pub ticks_at_ns: u64,

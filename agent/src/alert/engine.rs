@@ -253,6 +253,12 @@ impl Engine {
         self.watches.values().filter_map(|watch| watch.alert.as_ref())
     }
 
+    /// Whether an alert of this name is raised, or about to be.
+    #[must_use]
+    pub fn is_active(&self, name: AlertName) -> bool {
+        self.watches.iter().any(|((of, _), watch)| *of == name && !watch.levels.is_quiet())
+    }
+
     /// Accounts that an alert is raised for.
     #[must_use]
     pub fn accounts(&self) -> HashSet<AccountId> {

@@ -24,6 +24,9 @@ const ENOUGH_RETRIES: u64 = 10;
 /// A share of aborted connections means nothing below so many of them.
 const ENOUGH_ABORTED: u64 = 10;
 
+/// A destination that has answered nothing for so long does not answer.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// Events of this log make room for later ones all the time; nothing is wrong then.
 const NO_LOSS: &str = "events";
 
@@ -88,9 +91,11 @@ impl Readings {
             add(AlertName::SynRetriesHigh, subject.clone(), reading);
             match account.direction {
                 Direction::Outbound => {
-                    let values = vec![(Measure::UnansweredPerMinute, unanswered(events) as f64)];
-                    let destination = facts.destinations.get(account);
-                    let sentence = Sentence::NotAnswering { account, events: *events, destination };
+                    let Some(destination) = facts.destinations.get(account) else { continue };
+                    let unanswered = unanswered(events, destination);
+                    let values = vec![(Measure::UnansweredPerMinute, unanswered as f64)];
+                    let sentence =
+                        Sentence::NotAnswering { account, unanswered, events: *events, destination };
                     add(AlertName::BackendNotAnswering, subject, Reading::of(values, sentence));
                 }
                 Direction::Inbound if facts.tells.aborted_early => {
@@ -240,11 +245,16 @@ fn ports_near_limit(fact: EphemeralFact<'_>) -> Reading<'_> {
     Reading { seconds_left, ..Reading::of(values, Sentence::PortsNearLimit(fact)) }
 }
 
-/// SYNs of ours in the last minute, if nothing answered any. A RST is an answer, too: somebody is there.
-fn unanswered(events: &Events) -> u64 {
+/// SYNs of ours in the last minute that nothing answered, if nothing has for a while: now and then one is lost. A RST is an answer, too:
+/// somebody is there.
+fn unanswered(events: &Events, destination: &Destination) -> u64 {
     let answers =
         [ConnectFailure::Refused, ConnectFailure::Reset].map(|reason| events.failures[reason as usize]);
-    if events.connections + answers.iter().sum::<u64>() > 0 { 0 } else { events.syns + events.syn_retries }
+    let is_silent = destination.is_failing && destination.answered_ago.is_none_or(|ago| ago >= SILENT);
+    if !is_silent || answers.iter().sum::<u64>() > 0 {
+        return 0;
+    }
+    events.syns.saturating_sub(events.connections) + events.syn_retries
 }
 
 /// Repeated SYNs of an account in the last minute, and all of them. Where nobody watches inbound SYNs, each connection is taken

@@ -40,16 +40,20 @@ pub fn advice(name: AlertName) -> &'static str {
         }
         AlertName::PoolDiffers => "Correct port_pool of this peer, or ask whoever runs its NAT.",
         AlertName::EphemeralPortsNearLimit => {
-            "Keep connections to this destination open and reuse them; else widen net.ipv4.ip_local_port_range, set net.ipv4.tcp_tw_reuse = 1,              or call from several addresses."
+            "Keep connections to this destination open and reuse them; else widen net.ipv4.ip_local_port_range, set net.ipv4.tcp_tw_reuse = 1, \
+             or call from several addresses."
         }
         AlertName::BackendNotAnswering => {
-            "Is the address still that of the service (does its name list it)? Is the host up, and does a firewall drop our SYNs? Restart what              keeps an old address, or make it resolve the name again."
+            "Is the address still that of the service (does its name list it)? Is the host up, and does a firewall drop our SYNs? Restart what \
+             keeps an old address, or make it resolve the name again."
         }
         AlertName::DependencyHanging => {
-            "The destination takes connections and does not answer: look at it first. Give the calls a time-out and a limit, so that they do              not fill this host."
+            "The destination takes connections and does not answer: look at it first. Give the calls a time-out and a limit, so that they do \
+             not fill this host."
         }
         AlertName::AbortedEarly => {
-            "The peer speaks and is cut off: a protocol or TLS version that one side no longer takes, a certificate, a wrong port? Look at the              service's own log for this peer. If these are probes by design, disable the alert for this peer."
+            "The peer speaks and is cut off: a protocol or TLS version that one side no longer takes, a certificate, a wrong port? Look at the \
+             service's own log for this peer. If these are probes by design, disable the alert for this peer."
         }
         AlertName::SynRetriesHigh => {
             "Inbound: look at the accept queue and at what may drop packets before it. Outbound: is the destination there, and does it answer?"
@@ -61,7 +65,8 @@ pub fn advice(name: AlertName) -> &'static str {
             "The program does not accept as fast as clients connect: find out what keeps it, then raise its backlog and net.core.somaxconn."
         }
         AlertName::CloseWaitGrowing => {
-            "The program on this port no longer closes its sockets: a leak, or its threads wait for something else. Look at what they wait for;              a restart frees the sockets."
+            "The program on this port no longer closes its sockets: a leak, or its threads wait for something else. Look at what they wait for; \
+             a restart frees the sockets."
         }
         AlertName::AgentDegraded => {
             "See the agent's log and `tcpwarden check`; raise the limit that is named, or correct the file."
@@ -76,7 +81,7 @@ pub(super) enum Sentence<'a> {
     ReuseRefused(&'a AccountId, Events),
     PoolDiffers(PoolFact<'a>),
     PortsNearLimit(EphemeralFact<'a>),
-    NotAnswering { account: &'a AccountId, events: Events, destination: Option<&'a Destination> },
+    NotAnswering { account: &'a AccountId, unanswered: u64, events: Events, destination: &'a Destination },
     Hanging { account: &'a AccountId, destination: &'a Destination },
     Aborted { account: &'a AccountId, aborted: u64, all: u64 },
     CloseWaits(u16, &'a CloseWaits),
@@ -100,8 +105,8 @@ impl Sentence<'_> {
             }
             Self::PoolDiffers(pool) => pool_differs(pool),
             Self::PortsNearLimit(fact) => ports_near_limit(fact),
-            Self::NotAnswering { account, events, destination } => {
-                not_answering(account, events, *destination)
+            Self::NotAnswering { account, unanswered, events, destination } => {
+                not_answering(account, *unanswered, events, destination)
             }
             Self::Hanging { account, destination } => {
                 let Destination { stalled, open, callers, .. } = destination;
@@ -199,17 +204,17 @@ fn ports_near_limit(fact: &EphemeralFact<'_>) -> String {
     text
 }
 
-fn not_answering(account: &AccountId, events: &Events, destination: Option<&Destination>) -> String {
+fn not_answering(account: &AccountId, unanswered: u64, events: &Events, destination: &Destination) -> String {
     let AccountId { peer, port, .. } = account;
-    let Events { syns, syn_retries, failures, lost_ns, .. } = events;
+    let Events { failures, lost_ns, .. } = events;
     let mut text =
-        format!("{peer} port {port} answered none of our {} SYNs in the last minute", syns + syn_retries);
+        format!("{peer} port {port} does not answer: {unanswered} SYNs of ours in the last minute");
     let failed = failures.iter().sum::<u64>();
     if failed > 0 {
         let seconds = *lost_ns as f64 / 1e9 / failed as f64;
         let _ = write!(text, "; {failed} attempts failed, after {seconds:.1} s each");
     }
-    let Some(Destination { answered_ago, callers, .. }) = destination else { return text };
+    let Destination { answered_ago, callers, .. } = destination;
     text.push_str(&by(callers));
     match answered_ago {
         Some(ago) => {

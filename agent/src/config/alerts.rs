@@ -175,6 +175,12 @@ impl AlertName {
         )
     }
 
+    /// Whether it may be about the host as a whole.
+    #[must_use]
+    pub fn is_of_host(self) -> bool {
+        matches!(self, Self::TimeWaitNearBucketLimit | Self::ListenQueueOverflow | Self::AgentDegraded)
+    }
+
     /// How long a value must be bad, unless configured. What the kernel counted one by one is no noise; what is a share of few, or a
     /// queue that a burst fills, may be.
     fn hold(self) -> Duration {

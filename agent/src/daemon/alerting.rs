@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use super::state::{State, Store};
 use crate::{
     alert::{Alert, Change, Engine, Facts, Now},
-    config::Settings,
+    config::{AlertName, Settings},
     host,
     model::{AccountId, NotificationFigures},
     notify::{Notifier, Site},
@@ -49,6 +49,11 @@ impl Alerting {
     /// Receivers that have not been reached for long.
     pub fn unreached(&self) -> Vec<Arc<str>> {
         self.notifier.unreached()
+    }
+
+    /// Whether an alert of this name is raised, or about to be.
+    pub fn is_active(&self, name: AlertName) -> bool {
+        self.engine.is_active(name)
     }
 
     /// Accounts that an alert is raised for.

@@ -1,4 +1,5 @@
-//! Who keeps the sockets that should be closed. Walking all files of all processes is not free, so it is done only while there are many.
+//! Who keeps the sockets that should be closed. Walking all files of all processes is not free, so it is done only while an alert about
+//! them is raised, or about to be.
 
 use std::{
     collections::BTreeMap,
@@ -10,9 +11,6 @@ use crate::{
     model::{CloseWaits, readable},
     probe::Probe,
 };
-
-/// From so many sockets in CLOSE_WAIT on a port on, it is looked who keeps them.
-const MANY: u64 = 20;
 
 /// Time between two walks.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -35,27 +33,33 @@ impl Owners {
         Self { is_loaded: loaded.is_ok(), walked_at: None, names: BTreeMap::new() }
     }
 
-    /// Adds the owners to the sockets of each port.
-    pub fn complete(
-        &mut self,
-        probe: &mut Probe,
-        close_waits: &mut BTreeMap<u16, CloseWaits>,
-    ) -> anyhow::Result<()> {
-        if !self.is_loaded || close_waits.values().all(|close_waits| close_waits.sockets < MANY) {
+    /// Adds the owners to the sockets of each port, if they are `wanted`.
+    pub fn complete(&mut self, probe: &mut Probe, wanted: bool, close_waits: &mut BTreeMap<u16, CloseWaits>) {
+        if !self.is_loaded || !wanted {
             self.names.clear();
-            return Ok(());
+            return;
         }
         if self.walked_at.is_none_or(|at| at.elapsed() >= PERIOD) {
             self.names.clear();
-            for (key, sockets) in probe.owners_of_close_waits()? {
-                let port = u16::try_from(key.port).unwrap_or_default();
-                self.names.entry(port).or_default().push((readable(key.name), sockets));
-            }
             self.walked_at = Some(Instant::now());
+            match probe.owners_of_close_waits() {
+                Ok(owners) => {
+                    for (key, sockets) in owners {
+                        let port = u16::try_from(key.port).unwrap_or_default();
+                        self.names.entry(port).or_default().push((readable(key.name), sockets));
+                    }
+                }
+                // Everything else is told without them.
+                Err(error) => {
+                    log::warn!(
+                        "which process keeps sockets in CLOSE_WAIT cannot be told any more: {error:#}"
+                    );
+                    self.is_loaded = false;
+                }
+            }
         }
         for (port, close_waits) in close_waits {
             close_waits.owners = self.names.get(port).cloned().unwrap_or_default();
         }
-        Ok(())
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     alert::{EphemeralFact, Facts, PoolFact},
     census::{self, Source},
-    config::Settings,
+    config::{AlertName, Settings},
     host,
     model::{
         Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval, pool::Ranges,
@@ -177,7 +177,7 @@ impl Poll {
         }
         let snapshot = self.snapshot()?;
         self.tell_losses(&snapshot.itself.lost);
-        self.alert(now, &snapshot)?;
+        self.alert(now, &snapshot);
         let view = View { snapshot, alerts: self.alerting.view() };
         service::alive(&status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
@@ -198,7 +198,7 @@ impl Poll {
     }
 
     /// Puts what was measured before those who judge it.
-    fn alert(&mut self, now: Duration, snapshot: &Snapshot) -> anyhow::Result<()> {
+    fn alert(&mut self, now: Duration, snapshot: &Snapshot) {
         let pools = self.source_ports.figures().iter().map(|AddressPool { account, address, figures }| {
             PoolFact { account, address: *address, figures }
         });
@@ -215,7 +215,8 @@ impl Poll {
             destination.callers = callers.remove(id).unwrap_or_default();
         }
         let mut close_waits = self.accounts.close_waits();
-        self.owners.complete(&mut self.probe, &mut close_waits)?;
+        let wanted = self.alerting.is_active(AlertName::CloseWaitGrowing);
+        self.owners.complete(&mut self.probe, wanted, &mut close_waits);
         let facts = Facts {
             pools: &pools.collect::<Vec<_>>(),
             troubled: &troubled,
@@ -229,7 +230,6 @@ impl Poll {
             unreached: &self.alerting.unreached(),
         };
         self.alerting.evaluate(now, &facts);
-        Ok(())
     }
 
     fn take_census(&mut self, now: Duration) -> anyhow::Result<()> {

@@ -49,6 +49,8 @@ pub struct Destination {
     pub stalled: u64,
     /// Connections that are open, or being opened.
     pub open: u64,
+    /// Whether calls came to nothing since the last one that was answered.
+    pub is_failing: bool,
     /// How long ago a connection to it was last established; `None` is never, as far as is known.
     pub answered_ago: Option<Duration>,
     /// Names of the processes that called it last.
@@ -254,6 +256,7 @@ impl Accounts {
             let destination = Destination {
                 stalled: u64::from(totals.stalled),
                 open: OPEN_STATES.iter().map(|&state| u64::from(totals.sockets[state as usize])).sum(),
+                is_failing: calls.last_failure_ns > calls.last_success_ns,
                 answered_ago: (calls.last_success_ns > 0).then(|| Duration::from_nanos(ago)),
                 callers: Vec::new(),
             };

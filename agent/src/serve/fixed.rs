@@ -193,7 +193,7 @@ fn states(page: &Page, alerts: &AlertView) -> prometheus::Result<()> {
             states.with_label_values(&values).set(i64::from(raised == Some(severity)));
         }
     };
-    for name in AlertName::ALL.into_iter().filter(|name| !name.is_of_peers()) {
+    for name in AlertName::ALL.into_iter().filter(|name| name.is_of_host()) {
         set(name, &Subject::Host, None);
     }
     for (name, subject) in &alerts.quiet {

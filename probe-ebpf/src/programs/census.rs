@@ -50,6 +50,14 @@ fn try_census(sk: *const c_void) -> Option<()> {
     let state = shown_state(sk, common)?;
     let tuple = common.tuple();
     let port = PORTS.get_ptr_mut(u32::from(tuple.local_port))?;
+    // SAFETY: a pointer into a live array map that only this program writes; the helper only reads the clock.
+    unsafe {
+        // Sockets are stamped with ticks; how long one takes the agent tells from two walks.
+        if (*sweep).ticks_at_ns == 0 {
+            (*sweep).ticks = ticks();
+            (*sweep).ticks_at_ns = bpf_ktime_get_ns();
+        }
+    }
     // SAFETY: `sweep` and `port` point into live array maps; only this program writes the sums and the counts, and only
     // one walk runs at a time. A mark may be changed by an event at the same time, to one that is as good.
     unsafe {
@@ -89,7 +97,7 @@ fn try_census(sk: *const c_void) -> Option<()> {
                 (*row).local = tuple.local;
             }
             (*row).elsewhere += u32::from((*row).local != tuple.local);
-            (*row).stalled += u32::from(is_stalled(sk, state, &mut *sweep));
+            (*row).stalled += u32::from(is_stalled(sk, state, &*sweep));
         }
         if (*row).fills_in != 0 {
             mark_source_port(&key, tuple.remote_port);
@@ -98,24 +106,19 @@ fn try_census(sk: *const c_void) -> Option<()> {
     Some(())
 }
 
-/// Whether a connection of ours has waited for an answer for too long. (Ticks are what sockets are stamped with; how long one takes the
-/// agent tells from those noted here.)
+/// Whether a connection of ours has waited for an answer for too long.
 #[inline(always)]
-fn is_stalled(sk: *const c_void, state: u32, sweep: &mut Sweep) -> bool {
-    // SAFETY: the helper only reads the clock.
-    let now = unsafe { bpf_ktime_get_ns() };
-    sweep.ticks = ticks();
-    sweep.ticks_at_ns = now;
+fn is_stalled(sk: *const c_void, state: u32, sweep: &Sweep) -> bool {
     match state {
-        // SAFETY: copied out at once. The iterator holds the socket's lock while we look at it.
-        SYN_SENT => match unsafe { CONNECTIONS.get(sk as u64) } {
-            Some(connection) => {
+        // SAFETY: copied out at once, and the helper only reads the clock. The iterator holds the socket's lock while we look at it.
+        SYN_SENT => match unsafe { (CONNECTIONS.get(sk as u64), bpf_ktime_get_ns()) } {
+            (Some(connection), now) => {
                 connection.since_ns != 0 && now.saturating_sub(connection.since_ns) > sweep.stalled_ns
             }
-            None => false,
+            (None, _) => false,
         },
         ESTABLISHED if sweep.stalled_ticks != 0 => match Progress::of(sk) {
-            Some(progress) => progress.is_overdue(sweep.ticks, sweep.stalled_ticks),
+            Some(progress) => progress.is_overdue(ticks(), sweep.stalled_ticks),
             None => false,
         },
         _ => false,

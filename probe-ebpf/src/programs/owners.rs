@@ -2,12 +2,16 @@
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::generated::{bpf_skc_to_tcp_sock, bpf_sock_from_file},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_skc_to_tcp_sock, bpf_sock_from_file},
+    },
 };
 use core::ffi::c_void;
-use probe_ebpf::{caller::OwnerKey, sweep::state::CLOSE_WAIT};
+use probe_ebpf::{account::INBOUND, caller::OwnerKey, sweep::state::CLOSE_WAIT};
 
 use crate::{
+    accounts::direction_of_port,
     constants::SOCKET_SK,
     maps::OWNERS,
     socket::{Common, field, process_name},
@@ -51,9 +55,14 @@ fn try_owner(task: *const c_void, file: *const c_void) -> Option<()> {
     if common.state() != CLOSE_WAIT || !common.is_ours() {
         return None;
     }
+    let port = common.tuple().local_port;
+    // SAFETY: the helper only reads the clock.
+    if direction_of_port(port, unsafe { bpf_ktime_get_ns() }) != INBOUND {
+        return None;
+    }
     // SAFETY: the iterator hands out the task with its type.
     let name = unsafe { process_name(task.cast()) };
-    let key = OwnerKey { port: u64::from(common.tuple().local_port), name };
+    let key = OwnerKey { port: u64::from(port), name };
     if let Some(sockets) = OWNERS.get_ptr_mut(key) {
         // SAFETY: a pointer into a live map value; only one walk runs at a time.
         unsafe { *sockets += 1 };

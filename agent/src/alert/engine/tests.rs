@@ -449,6 +449,7 @@ fn a_backend_that_answers_nothing_is_told_with_what_it_costs() {
     let told = Destination {
         stalled: 20,
         open: 20,
+        is_failing: true,
         answered_ago: Some(Duration::from_secs(75)),
         callers: vec![Arc::from("httpd")],
     };
@@ -457,23 +458,39 @@ fn a_backend_that_answers_nothing_is_told_with_what_it_costs() {
     assert_eq!(play.seconds(60), [(AlertName::BackendNotAnswering, WARNING)]);
     assert_eq!(
         play.only().text,
-        "198.51.100.1 port 3306 answered none of our 15 SYNs in the last minute; 2 attempts failed, after 14.0 s each \
+        "198.51.100.1 port 3306 does not answer: 15 SYNs of ours in the last minute; 2 attempts failed, after 14.0 s each \
          (called by httpd); it last answered 1m 15s ago"
     );
     assert_eq!(play.only().figure.measure, "unanswered_per_minute");
 }
 
 #[test]
-fn a_refusal_is_an_answer_and_one_answered_syn_is_enough() {
-    for events in [
-        Events { syns: 50, failures: failures(ConnectFailure::Refused, 50), ..Events::default() },
-        Events { syns: 50, syn_retries: 4, connections: 1, ..Events::default() },
-        Events { syns: 1, syn_retries: 1, ..Events::default() },
+fn a_refusal_is_an_answer_and_now_and_then_a_syn_is_lost() {
+    let silent = Destination { is_failing: true, ..Destination::default() };
+    let answered =
+        |seconds| Destination { answered_ago: Some(Duration::from_secs(seconds)), ..silent.clone() };
+    let syns = |syns, syn_retries| Events { syns, syn_retries, ..Events::default() };
+    for (events, destination_now) in [
+        (
+            Events { syns: 50, failures: failures(ConnectFailure::Refused, 50), ..Events::default() },
+            silent.clone(),
+        ),
+        (syns(50, 4), answered(1)),
+        (syns(50, 4), Destination { is_failing: false, ..answered(30) }),
+        (syns(1, 1), silent.clone()),
     ] {
         let mut play = Play::new("");
         play.troubled = HashMap::from([(destination(1), events)]);
-        assert_eq!(play.seconds(60), [], "{events:?}");
+        play.destinations = HashMap::from([(destination(1), destination_now)]);
+        let raised = play.seconds(60);
+        assert!(!raised.contains(&(AlertName::BackendNotAnswering, WARNING)), "{events:?}: {raised:?}");
     }
+    // That it answered within the minute does not help for long.
+    let mut play = Play::new("");
+    play.troubled = HashMap::from([(destination(1), Events { connections: 46, ..syns(50, 0) })]);
+    play.destinations = HashMap::from([(destination(1), answered(6))]);
+    assert_eq!(play.seconds(6), [(AlertName::BackendNotAnswering, WARNING)]);
+    assert!(play.only().text.contains("does not answer: 4 SYNs of ours"), "{}", play.only().text);
 }
 
 #[test]
