@@ -21,6 +21,8 @@ pub struct File {
     pub limits: Limits,
     /// Named groups of peers.
     pub peer: Vec<Peer>,
+    /// Names that are watched.
+    pub watch: Vec<Watch>,
     /// What is kept over a restart.
     pub state: State,
     /// What differs from the alerts' defaults, by name.
@@ -175,6 +177,23 @@ pub struct Peer {
     /// What differs from `[alerts]` for this peer, by name.
     #[serde(default)]
     pub alerts: BTreeMap<String, Alert>,
+}
+
+/// `[[watch]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// The name.
+    pub name: String,
+    /// The port that is called under it; held against what a port can be later.
+    pub port: i64,
+    /// How often it is resolved.
+    #[serde(with = "humantime_serde", default = "every_second")]
+    pub every: Duration,
+}
+
+fn every_second() -> Duration {
+    Duration::from_secs(1)
 }
 
 /// `[state]`
