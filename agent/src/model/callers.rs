@@ -50,7 +50,7 @@ impl Callers {
 
     /// The names of the last to call any of `destinations`, in the order of the alphabet.
     #[must_use]
-    fn of(&self, destinations: &[&PeerKey]) -> Vec<Arc<str>> {
+    pub fn of(&self, destinations: &[&PeerKey]) -> Vec<Arc<str>> {
         let known = destinations.iter().filter_map(|key| self.names.get(*key)).flatten();
         let mut calls: Vec<&Caller> = known.collect();
         calls.sort_unstable();

@@ -130,7 +130,7 @@ impl Names {
                 () if watched.listings.is_gone(now, known) => Standing::Stale,
                 () => Standing::Away,
             };
-            let processes = if standing == Standing::Stale { callers.of([&key]) } else { Vec::new() };
+            let processes = if standing == Standing::Stale { callers.of(&[&key]) } else { Vec::new() };
             AddressFigures {
                 address,
                 standing,
