@@ -1,7 +1,7 @@
 //! How this host resolves names: resolv.conf(5) and hosts(5), read again when they change.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{self, Read as _},
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
@@ -166,16 +166,16 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The addresses of the names in `wanted`.
+/// The addresses of the names in `wanted`, which are in lower case.
 fn hosts(text: &[u8], wanted: &[Arc<str>]) -> HashMap<Arc<str>, Vec<IpAddr>> {
+    let wanted: HashSet<&str> = wanted.iter().map(|name| name.trim_end_matches('.')).collect();
     let mut found: HashMap<Arc<str>, Vec<IpAddr>> = HashMap::new();
     for line in String::from_utf8_lossy(text).lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
         let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
         for word in words {
-            let is_it = |name: &&Arc<str>| name.trim_end_matches('.').eq_ignore_ascii_case(word);
-            if let Some(name) = wanted.iter().find(is_it) {
-                found.entry(Arc::from(name.trim_end_matches('.'))).or_default().push(address);
+            if let Some(&name) = wanted.get(word.to_ascii_lowercase().as_str()) {
+                found.entry(Arc::from(name)).or_default().push(address);
             }
         }
     }

@@ -92,7 +92,7 @@ pub(super) async fn run(conf: Arc<Conf>, names: Vec<Arc<str>>, done: UnboundedSe
     round.begin();
     for _ in 0..conf.attempts {
         for &server in &conf.servers {
-            if round.tasks.iter().any(|task| !task.done) {
+            if Instant::now() < round.asked + LONGEST && round.tasks.iter().any(|task| !task.done) {
                 round.attempt(server).await;
             }
         }
@@ -123,7 +123,7 @@ impl Round<'_> {
         if let Err(error) = self.exchange(server, unsent, until).await {
             let questions: Vec<Question> = self.waiting.drain().map(|(_, question)| question).collect();
             for question in questions {
-                self.trouble(question, format!("cannot be asked: {error}"), server);
+                self.trouble(question, &format!("cannot be asked: {error}"), server);
             }
         }
     }
@@ -207,7 +207,7 @@ impl Round<'_> {
             }
             Reply::Useless(why) => {
                 self.waiting.remove(&id);
-                self.trouble(question, why, server);
+                self.trouble(question, &why, server);
                 Vec::new()
             }
             Reply::Truncated => {
@@ -227,7 +227,7 @@ impl Round<'_> {
             Ok(Reply::NotOurs | Reply::Truncated) => "answers something else over TCP".to_owned(),
             Err(error) => format!("cannot be asked over TCP, which its answer needs: {error}"),
         };
-        self.trouble(question, why, server);
+        self.trouble(question, &why, server);
         Vec::new()
     }
 
@@ -262,7 +262,7 @@ impl Round<'_> {
     }
 
     /// The server of this attempt does not help with a question; the next may.
-    fn trouble(&mut self, (place, family): Question, why: String, server: SocketAddr) {
+    fn trouble(&mut self, (place, family): Question, why: &str, server: SocketAddr) {
         self.tasks[place].trouble[family as usize] = Some(format!("{} {why}", server.ip()));
     }
 

@@ -79,9 +79,11 @@ pub(super) async fn run(mut wanted: watch::Receiver<Plan>, mut files: Files, out
                 if changed.is_err() {
                     return;
                 }
-                schedule.follow(&wanted.borrow_and_update(), Instant::now());
-                files.forget();
-                conf = None;
+                if schedule.follow(&wanted.borrow_and_update(), Instant::now()) {
+                    // Of the hosts, those are known that were wanted.
+                    files.forget();
+                    conf = None;
+                }
             }
             Some(lookup) = lookups.recv() => take(lookup, &mut lookups, &mut schedule, out),
             () = sleep_until(next.into()) => {}
@@ -104,29 +106,29 @@ impl Schedule {
         self.entries.iter().map(|entry| Arc::clone(&entry.name)).collect()
     }
 
-    /// Goes over to another plan. Names that stay keep their turn; one that is hurried now has it at once.
-    fn follow(&mut self, plan: &Plan, now: Instant) {
+    /// Goes over to another plan; returns whether it has other names. Those that stay keep their turn; one that is hurried now has it
+    /// at once.
+    fn follow(&mut self, plan: &Plan, now: Instant) -> bool {
+        let names = self.names();
         let mut before: HashMap<Arc<str>, Entry> =
             self.entries.drain(..).map(|entry| (Arc::clone(&entry.name), entry)).collect();
         let rounds = u32::try_from(plan.names.len().div_ceil(TOGETHER)).unwrap_or(u32::MAX).max(1);
         for (place, (name, every)) in plan.names.iter().enumerate() {
             let hurried = plan.hurried.contains(name);
             let turn = u32::try_from(place / TOGETHER).unwrap_or_default();
-            let entry = match before.remove(name) {
-                Some(entry) => {
-                    let due = if hurried && !entry.hurried { now } else { entry.due.min(now + *every) };
-                    Entry { every: *every, hurried, due, ..entry }
-                }
-                None => {
-                    let due = now + *every * turn / rounds;
-                    Entry { name: Arc::clone(name), every: *every, hurried, due, asked: false }
-                }
+            let entry = if let Some(entry) = before.remove(name) {
+                let due = if hurried && !entry.hurried { now } else { entry.due.min(now + *every) };
+                Entry { every: *every, hurried, due, ..entry }
+            } else {
+                let due = now + *every * turn / rounds;
+                Entry { name: Arc::clone(name), every: *every, hurried, due, asked: false }
             };
             self.entries.push(entry);
         }
         self.hurried = plan.hurried.len();
         let places = self.entries.iter().enumerate();
         self.by_name = places.map(|(place, entry)| (Arc::clone(&entry.name), place)).collect();
+        names != self.names()
     }
 
     /// The names whose turn it is; each has its next in time, counted from this one's.

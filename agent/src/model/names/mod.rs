@@ -118,9 +118,9 @@ impl Names {
         let mut before = std::mem::take(&mut self.watched);
         self.ids.clear();
         for (id, every) in watches {
-            let watched = before.remove(&id).unwrap_or_else(|| Watched::new(now));
+            let known = before.remove(&id).unwrap_or_else(|| Watched::new(now));
             self.ids.entry(Arc::clone(&id.name)).or_default().push(id.clone());
-            self.watched.insert(id, Watched { every, ..watched });
+            self.watched.insert(id, Watched { every, ..known });
         }
         self.keep_known();
     }

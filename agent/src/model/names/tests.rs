@@ -5,6 +5,10 @@ use super::*;
 
 const S: u64 = SECOND;
 
+fn is_about(seconds: f64, expected: f64) -> bool {
+    (seconds - expected).abs() < 1e-6
+}
+
 fn id(name: &str, port: u16) -> WatchId {
     WatchId { name: Arc::from(name), port }
 }
@@ -144,9 +148,9 @@ fn a_name_that_does_not_resolve_says_why_and_since_when() {
     let [figures] = &names.figures(30 * S, &Callers::default())[..] else { panic!("one name") };
     assert_eq!(figures.outcomes, [9, 0, 1, 1]);
     learn(&mut names, "db.example", 30..31, &[1]);
-    assert_eq!(names.troubles(31 * S)[0].unresolved_seconds, 0.0);
+    assert!(is_about(names.troubles(31 * S)[0].unresolved_seconds, 0.0));
     // Of which nothing at all is heard does not resolve either.
-    assert_eq!(names.troubles(61 * S)[0].unresolved_seconds, 31.0);
+    assert!(is_about(names.troubles(62 * S)[0].unresolved_seconds, 32.0));
 }
 
 #[test]
@@ -159,8 +163,8 @@ fn one_slow_lookup_makes_no_slow_resolver() {
     };
     for seconds in [2, 0, 2, 2, 2, 2] {
         took(&mut names, seconds);
-        assert_eq!(names.troubles(102 * S)[0].slow_seconds, 0.0);
+        assert!(is_about(names.troubles(102 * S)[0].slow_seconds, 0.0));
     }
     took(&mut names, 3);
-    assert_eq!(names.troubles(102 * S)[0].slow_seconds, 2.0);
+    assert!(is_about(names.troubles(102 * S)[0].slow_seconds, 2.0));
 }

@@ -109,7 +109,7 @@ fn a_failover_has_its_parts() {
         at += 25 * MS;
         play.answer(at, if at < changed { &[OLD] } else { &[NEW] });
         play.call(OLD, at, at + MS, false);
-        if at % S == 0 {
+        if at.is_multiple_of(S) {
             play.look(at);
         }
     }
