@@ -5,7 +5,7 @@
 mod conf;
 mod round;
 mod schedule;
-mod wire;
+pub mod wire;
 
 use std::{
     collections::BTreeSet,

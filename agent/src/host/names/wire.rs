@@ -16,16 +16,19 @@ const MOST: usize = 64;
 const EDNS_PAYLOAD: u16 = 1_232;
 
 /// A name to be asked for.
-pub(super) type Asked = Name<Vec<u8>>;
+pub type Asked = Name<Vec<u8>>;
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Family {
+pub enum Family {
+    /// IPv4
     V4,
+    /// IPv6
     V6,
 }
 
 impl Family {
+    /// Both.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     fn rtype(self) -> Rtype {
@@ -38,7 +41,7 @@ impl Family {
 
 /// What a name server sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub enum Reply {
     /// It answered.
     Answer(Listing),
     /// The answer has no room in a datagram.
@@ -76,7 +79,8 @@ pub(super) fn id(message: &[u8]) -> Option<u16> {
 }
 
 /// What a message says to a question.
-pub(super) fn reply(message: &[u8], name: &Asked, family: Family) -> Reply {
+#[must_use]
+pub fn reply(message: &[u8], name: &Asked, family: Family) -> Reply {
     let Ok(message) = Message::from_octets(message) else { return garbage() };
     let header = message.header();
     if !header.qr() {
