@@ -4,6 +4,7 @@
 mod alerting;
 mod figures;
 mod lock;
+mod names;
 mod owners;
 mod poll;
 mod pools;

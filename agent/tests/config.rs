@@ -103,6 +103,28 @@ fn receivers_and_silences_mean_what_they_say() {
 }
 
 #[test]
+fn watched_names_have_one_spelling_and_are_asked_for_every_second() {
+    let text = "[[watch]]\nname = \"DB-writer.Example.\"\nport = 3306\n[[watch]]\nname = \"_db.x\"\nport = 1\nevery = \"100ms\"\n";
+    let settings = Settings::parse(text, Path::new("two")).expect("right");
+    let watches: Vec<(&str, u16, Duration)> =
+        settings.watches.iter().map(|watch| (&*watch.name, watch.port, watch.every)).collect();
+    let expected =
+        [("db-writer.example.", 3306, Duration::from_secs(1)), ("_db.x", 1, Duration::from_millis(100))];
+    assert_eq!(watches, expected);
+}
+
+#[test]
+fn what_all_watched_names_cost_together_is_bounded() {
+    let watch =
+        |n: usize, every: &str| format!("[[watch]]\nname = \"n{n}\"\nport = 1\nevery = \"{every}\"\n");
+    let names = |count: usize, every: &str| (0..count).map(|n| watch(n, every)).collect::<String>();
+    assert!(Settings::parse(&names(1_000, "1s"), Path::new("most")).is_ok());
+    let error = |text: String| Settings::parse(&text, Path::new("more")).expect_err("too many").to_string();
+    assert!(error(names(1_001, "1s")).contains("watch = 1001 names: are more than 1000"));
+    assert!(error(names(101, "100ms")).contains("watch = 1010 lookups per second: are more than 1000"));
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_each_with_its_line() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/mistakes/several.toml");
     let error = Settings::load(Some(&file)).expect_err("wrong").to_string();
@@ -291,9 +313,11 @@ fn the_examples_in_the_shipped_file_are_right() {
     let settings = Settings::parse(&text, &file).expect("the examples are right");
     let found = (settings.groups.len(), settings.silences.len(), settings.receivers.len());
     assert_eq!((found, settings.labels.len()), ((1, 2, 3), 1));
+    assert_eq!(settings.watches.len(), 1);
     // Every key of a list is shown.
     for (list, keys) in [
         ("peer", vec!["name", "cidrs", "port_pool", "alerts"]),
+        ("watch", vec!["name", "port", "every"]),
         ("silence", vec!["alerts", "peers", "starts", "ends", "days", "from", "to"]),
         (
             "receiver",

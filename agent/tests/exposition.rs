@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;
 use probe_ebpf::{
-    account::{Calls, ClosedBy, Counters},
+    account::{BOUNDS, Calls, ClosedBy, Counters, Histogram},
     sweep::{STATES, state},
 };
 use tcpwarden::{
@@ -15,6 +15,7 @@ use tcpwarden::{
     model::{
         AccountId, CensusFigures, Direction, ExportedAccount, HostFigures, LostFigures, NotificationFigures,
         Peer, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
+        names::{AddressFigures, Between, NameFigures, Outcome, Standing, WatchId},
         pool::{Load, PoolFigures, Ranges},
         refusals::Clocks,
     },
@@ -49,6 +50,34 @@ fn pool() -> PoolFigures {
         refused: 8.0,
         accepts_reuse: false,
         exhaustion_seconds: Some(f64::INFINITY),
+    }
+}
+
+fn watched_name() -> NameFigures {
+    let none = Histogram { buckets: [0; BOUNDS + 1], sum_ns: 0 };
+    let address = |host, standing, connections| AddressFigures {
+        address: [192, 0, 2, host].into(),
+        standing,
+        came: Between { earliest_ns: None, latest_ns: 1 },
+        left: None,
+        connections,
+        called_ns: 0,
+        processes: Vec::new(),
+    };
+    let mut resolve = none;
+    (resolve.buckets[1], resolve.sum_ns) = (60, 90_000_000);
+    let mut outage = none;
+    (outage.buckets[7], outage.sum_ns) = (1, 4_250_000_000);
+    NameFigures {
+        id: WatchId { name: Arc::from("db-writer.example"), port: 3306 },
+        every: Duration::from_secs(1),
+        listed: 1,
+        addresses: vec![address(1, Standing::Stale, 3), address(2, Standing::Listed, 5)],
+        changes: Vec::new(),
+        outcomes: [58, 0, 1, 1],
+        resolve,
+        parts: [none, none, none, outage],
+        last: Some((1, Outcome::Answered, None)),
     }
 }
 
@@ -92,6 +121,8 @@ fn snapshot() -> Snapshot {
         },
         taken: Clocks { monotonic_ns: 100_000_000_000, unix_seconds: 1_795_000_100.5 },
         refused_reuses: Arc::default(),
+        names: [watched_name()].into(),
+        failovers: Arc::default(),
         host: HostFigures {
             sockets,
             time_wait_buckets: 41,

@@ -29,7 +29,7 @@ struct Target {
     examples: &'static [&'static str],
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     Target { name: "tracepoint_formats", runs: 5_000, examples: &[] },
     Target { name: "kernel_types", runs: 20_000, examples: &[] },
     Target { name: "socket_dumps", runs: 100_000, examples: &[] },
@@ -55,6 +55,7 @@ const TARGETS: [Target; 8] = [
         ],
     },
     Target { name: "requests", runs: 5_000, examples: &[] },
+    Target { name: "name_answers", runs: 100_000, examples: &[] },
     Target { name: "saved_states", runs: 20_000, examples: &[] },
 ];
 

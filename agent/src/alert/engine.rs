@@ -191,7 +191,11 @@ impl Engine {
     fn is_explained(&self, (name, subject): &AlertKey) -> bool {
         let causes: &[AlertName] = match name {
             // SYNs that TIME_WAIT refuses are repeated, and so are those that nobody answers.
-            AlertName::SynRetriesHigh => &[AlertName::PortReuseRefused, AlertName::BackendNotAnswering],
+            AlertName::SynRetriesHigh => {
+                &[AlertName::PortReuseRefused, AlertName::StaleAddress, AlertName::BackendNotAnswering]
+            }
+            // Where a service has moved away, nobody need be any more.
+            AlertName::BackendNotAnswering => &[AlertName::StaleAddress],
             // Connections that are being opened wait, too.
             AlertName::DependencyHanging => &[AlertName::BackendNotAnswering],
             _ => &[],
@@ -224,7 +228,7 @@ impl Engine {
                 Subject::Port(port) => {
                     ports.insert(*port);
                 }
-                Subject::Host => {}
+                Subject::Host | Subject::Name(_) => {}
             }
         }
         for watch in self.watches.values_mut() {

@@ -8,6 +8,7 @@ use std::{
 
 use crate::model::{
     AccountId, CloseWaits, Destination, Events, HostFigures, LostFigures, Tells,
+    names::{NameTrouble, StaleAddress},
     pool::{EphemeralFigures, PoolFigures},
 };
 
@@ -52,6 +53,10 @@ pub struct Facts<'a> {
     pub host: &'a HostFigures,
     /// Events that found no room.
     pub lost: &'a [LostFigures],
+    /// Addresses that are called though their name no longer lists them, and the accounts they belong to.
+    pub stale: &'a [(AccountId, StaleAddress)],
+    /// How watched names resolve.
+    pub names: &'a [NameTrouble],
     /// Whether the configuration last given is in force.
     pub config_reloaded: bool,
     /// Receivers that have not been reached for long.

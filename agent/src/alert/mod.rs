@@ -12,7 +12,7 @@ mod saved;
 mod text;
 mod watch;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 pub use engine::{CAPACITY, Change, Engine, Now};
 pub use facts::{EphemeralFact, Facts, PoolFact};
@@ -33,6 +33,8 @@ pub enum Subject {
     Port(u16),
     /// A peer.
     Account(AccountId),
+    /// A watched name.
+    Name(Arc<str>),
 }
 
 impl Subject {
@@ -44,15 +46,16 @@ impl Subject {
         }
     }
 
-    /// Values of the labels `peer`, `port` and `direction`; empty where there is none.
+    /// Values of the labels `peer`, `port`, `direction` and `name`; empty where there is none.
     #[must_use]
-    pub fn labels(&self) -> [(&'static str, String); 3] {
+    pub fn labels(&self) -> [(&'static str, String); 4] {
         let (peer, port, direction) = match self {
-            Self::Host => (String::new(), String::new(), ""),
+            Self::Host | Self::Name(_) => (String::new(), String::new(), ""),
             Self::Port(port) => (String::new(), port.to_string(), ""),
             Self::Account(id) => (id.peer.to_string(), id.port.to_string(), id.direction.name()),
         };
-        [("peer", peer), ("port", port), ("direction", direction.to_owned())]
+        let name = if let Self::Name(name) = self { name.to_string() } else { String::new() };
+        [("peer", peer), ("port", port), ("direction", direction.to_owned()), ("name", name)]
     }
 }
 
@@ -61,6 +64,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Host => f.write_str("this host"),
             Self::Port(port) => write!(f, "port {port}"),
+            Self::Name(name) => f.write_str(name),
             Self::Account(id) => write!(f, "{} and port {} ({})", id.peer, id.port, id.direction.name()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -114,6 +115,19 @@ impl Readings {
                 }
                 Direction::Inbound => {}
             }
+        }
+        for (account, stale) in facts.stale {
+            let values = vec![(Measure::StaleSeconds, stale.gone_seconds)];
+            let reading = Reading::of(values, Sentence::Stale(stale));
+            add(AlertName::StaleAddress, Subject::Account(account.clone()), reading);
+        }
+        for name in facts.names {
+            let values = vec![
+                (Measure::UnresolvedSeconds, name.unresolved_seconds),
+                (Measure::ResolveSeconds, name.slow_seconds),
+            ];
+            let reading = Reading::of(values, Sentence::NotResolving(name));
+            add(AlertName::NameNotResolving, Subject::Name(Arc::clone(&name.name)), reading);
         }
         for fact in facts.ephemeral {
             let subject = Subject::Account(fact.account.clone());

@@ -20,6 +20,8 @@ pub struct SavedAlert {
     group: Option<String>,
     address: Option<IpAddr>,
     port: Option<u16>,
+    #[serde(default)]
+    name: Option<String>,
     outbound: bool,
     critical: bool,
     since: u64,
@@ -30,11 +32,12 @@ pub struct SavedAlert {
 /// The numbers in a text change all the time; that is no reason to save an alert again.
 impl PartialEq for SavedAlert {
     fn eq(&self, other: &Self) -> bool {
-        let Self { alert, group, address, port, outbound, critical, since, announced, text: _ } = self;
+        let Self { alert, group, address, port, name, outbound, critical, since, announced, text: _ } = self;
         *alert == other.alert
             && *group == other.group
             && *address == other.address
             && *port == other.port
+            && *name == other.name
             && *outbound == other.outbound
             && *critical == other.critical
             && *since == other.since
@@ -47,7 +50,7 @@ impl SavedAlert {
     #[must_use]
     pub fn of(alert: &Alert) -> Self {
         let (peer, port, outbound) = match &alert.subject {
-            Subject::Host => (None, None, false),
+            Subject::Host | Subject::Name(_) => (None, None, false),
             Subject::Port(port) => (None, Some(*port), false),
             Subject::Account(id) => (Some(&id.peer), Some(id.port), id.direction == Direction::Outbound),
         };
@@ -59,11 +62,16 @@ impl SavedAlert {
             Some(Peer::Address(address)) => Some(*address),
             _ => None,
         };
+        let name = match &alert.subject {
+            Subject::Name(name) => Some(name.to_string()),
+            _ => None,
+        };
         Self {
             alert: alert.name.name().to_owned(),
             group,
             address,
             port,
+            name,
             outbound,
             critical: alert.severity == Severity::Critical,
             since: alert.since,
@@ -81,9 +89,10 @@ impl SavedAlert {
         let group = self.group.as_deref().map(|name| Peer::Group(Arc::from(name)));
         let peer = group.or(self.address.map(Peer::Address));
         let direction = if self.outbound { Direction::Outbound } else { Direction::Inbound };
-        let subject = match (peer, self.port) {
-            (Some(peer), Some(port)) => Subject::Account(AccountId { peer, port, direction }),
-            (None, Some(port)) => Subject::Port(port),
+        let subject = match (&self.name, peer, self.port) {
+            (Some(name), ..) => Subject::Name(Arc::from(name.as_str())),
+            (None, Some(peer), Some(port)) => Subject::Account(AccountId { peer, port, direction }),
+            (None, None, Some(port)) => Subject::Port(port),
             _ => Subject::Host,
         };
         Some(Alert {
@@ -143,6 +152,7 @@ mod tests {
             Alert { name: AlertName::PoolDiffers, ..alert.clone() },
             Alert { subject: Subject::Account(group), ..alert.clone() },
             Alert { subject: Subject::Port(443), ..alert.clone() },
+            Alert { subject: Subject::Name(Arc::from("db.example")), ..alert.clone() },
             Alert { severity: Severity::Warning, ..alert.clone() },
             Alert { since: 8, ..alert.clone() },
             Alert { announced: false, ..alert.clone() },

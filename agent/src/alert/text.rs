@@ -5,7 +5,10 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use super::{EphemeralFact, PoolFact};
 use crate::{
     config::AlertName,
-    model::{AccountId, CloseWaits, Destination, Direction, Events, QueueFigures},
+    model::{
+        AccountId, CloseWaits, Destination, Direction, Events, QueueFigures,
+        names::{NameTrouble, StaleAddress},
+    },
 };
 
 /// What an alert is, in a few words, whatever it is about.
@@ -16,6 +19,7 @@ pub fn summary(name: AlertName) -> &'static str {
         AlertName::PortReuseRefused => "New connections are refused by TIME_WAIT",
         AlertName::PoolDiffers => "A configured pool of source ports is not the real one",
         AlertName::EphemeralPortsNearLimit => "Our ports towards a destination run out",
+        AlertName::StaleAddress => "An address is called that its name no longer lists",
         AlertName::BackendNotAnswering => "A destination answers none of our SYNs",
         AlertName::DependencyHanging => "Connections to a destination wait for an answer",
         AlertName::AbortedEarly => "Connections of a peer come to nothing",
@@ -23,6 +27,7 @@ pub fn summary(name: AlertName) -> &'static str {
         AlertName::TimeWaitNearBucketLimit => "The host's TIME_WAITs come near their limit",
         AlertName::ListenQueueOverflow => "An accept queue is full",
         AlertName::CloseWaitGrowing => "Our program does not close connections that its peers closed",
+        AlertName::NameNotResolving => "A watched name does not resolve, or slowly",
         AlertName::AgentDegraded => "tcpwarden cannot tell all it should",
     }
 }
@@ -55,6 +60,9 @@ pub fn advice(name: AlertName) -> &'static str {
             "The peer speaks and is cut off: a protocol or TLS version that one side no longer takes, a certificate, a wrong port? Look at the \
              service's own log for this peer. If these are probes by design, disable the alert for this peer."
         }
+        AlertName::StaleAddress => {
+            "The program resolved the name once and kept the address: restart or reload it, and let it resolve the name again at run time."
+        }
         AlertName::SynRetriesHigh => {
             "Inbound: look at the accept queue and at what may drop packets before it. Outbound: is the destination there, and does it answer?"
         }
@@ -67,6 +75,9 @@ pub fn advice(name: AlertName) -> &'static str {
         AlertName::CloseWaitGrowing => {
             "The program on this port no longer closes its sockets: a leak, or its threads wait for something else. Look at what they wait for; \
              a restart frees the sockets."
+        }
+        AlertName::NameNotResolving => {
+            "Ask the name servers of /etc/resolv.conf yourself (dig NAME @SERVER), and see whether the name is written right in [[watch]]."
         }
         AlertName::AgentDegraded => {
             "See the agent's log and `tcpwarden check`; raise the limit that is named, or correct the file."
@@ -86,6 +97,8 @@ pub(super) enum Sentence<'a> {
     Aborted { account: &'a AccountId, aborted: u64, all: u64 },
     CloseWaits(u16, &'a CloseWaits),
     SynRetries { account: &'a AccountId, retries: u64, all: u64 },
+    Stale(&'a StaleAddress),
+    NotResolving(&'a NameTrouble),
     Buckets { used: u64, limit: u64 },
     Overflows(u64, &'a [QueueFigures]),
     Queue(QueueFigures),
@@ -135,6 +148,8 @@ impl Sentence<'_> {
                 text
             }
             Self::SynRetries { account, retries, all } => syn_retries(account, *retries, *all),
+            Self::Stale(stale) => stale_address(stale),
+            Self::NotResolving(name) => not_resolving(name),
             Self::Buckets { used, limit } => {
                 let percent = *used as f64 * 100.0 / *limit as f64;
                 format!(
@@ -258,6 +273,25 @@ fn syn_retries(account: &AccountId, retries: u64, all: u64) -> String {
         Direction::Outbound => format!("we repeat our SYNs to {peer} port {port}"),
     };
     format!("{who}: {retries} of {all} in the last minute ({percent:.0} %)")
+}
+
+fn stale_address(stale: &StaleAddress) -> String {
+    let StaleAddress { id, address, gone_seconds, called_seconds_ago, connections, processes } = stale;
+    let who = if processes.is_empty() { String::new() } else { format!(" by {}", processes.join(", ")) };
+    format!(
+        "{address} port {} is called{who}, last {called_seconds_ago:.0} s ago, but {} has not listed it for {gone_seconds:.0} s; {connections} \
+         connections to it are open or being opened",
+        id.port, id.name
+    )
+}
+
+fn not_resolving(trouble: &NameTrouble) -> String {
+    let NameTrouble { name, unresolved_seconds, why, slow_seconds } = trouble;
+    if *unresolved_seconds > 0.0 {
+        format!("{name} has not resolved for {unresolved_seconds:.0} s: {why}")
+    } else {
+        format!("{name} resolves slowly: each of the last lookups took {slow_seconds:.1} s at least")
+    }
 }
 
 fn overflowed(overflows: u64, queues: &[QueueFigures]) -> String {

@@ -19,6 +19,8 @@ pub enum AlertName {
     PoolDiffers,
     /// Our ports towards a destination run out.
     EphemeralPortsNearLimit,
+    /// An address is called that its watched name no longer lists.
+    StaleAddress,
     /// A destination answers none of our SYNs.
     BackendNotAnswering,
     /// More and more of our connections to a destination wait for an answer.
@@ -33,6 +35,8 @@ pub enum AlertName {
     ListenQueueOverflow,
     /// More and more connections are closed by their peers and not by our program.
     CloseWaitGrowing,
+    /// A watched name does not resolve, or slowly.
+    NameNotResolving,
     /// The agent cannot tell all it should, or cannot tell it to everyone.
     AgentDegraded,
 }
@@ -52,6 +56,12 @@ pub enum Measure {
     OverflowsPerMinute,
     /// Connections in the accept queue of those it can hold.
     QueueRatio,
+    /// Seconds for which an address that is called has not been listed.
+    StaleSeconds,
+    /// Seconds for which a name has had no addresses.
+    UnresolvedSeconds,
+    /// Seconds that each of the last lookups took at least.
+    ResolveSeconds,
     /// Events that found no room in the last minute.
     LostPerMinute,
     /// SYNs of ours in the last minute, while none was answered.
@@ -99,11 +109,12 @@ pub struct Alerts {
 
 impl AlertName {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::TimeWaitNearPoolLimit,
         Self::PortReuseRefused,
         Self::PoolDiffers,
         Self::EphemeralPortsNearLimit,
+        Self::StaleAddress,
         Self::BackendNotAnswering,
         Self::DependencyHanging,
         Self::AbortedEarly,
@@ -111,6 +122,7 @@ impl AlertName {
         Self::TimeWaitNearBucketLimit,
         Self::ListenQueueOverflow,
         Self::CloseWaitGrowing,
+        Self::NameNotResolving,
         Self::AgentDegraded,
     ];
 
@@ -121,6 +133,8 @@ impl AlertName {
             Self::TimeWaitNearPoolLimit => "TimeWaitNearPoolLimit",
             Self::PortReuseRefused => "PortReuseRefused",
             Self::PoolDiffers => "PoolDiffers",
+            Self::StaleAddress => "StaleAddress",
+            Self::NameNotResolving => "NameNotResolving",
             Self::EphemeralPortsNearLimit => "EphemeralPortsNearLimit",
             Self::BackendNotAnswering => "BackendNotAnswering",
             Self::DependencyHanging => "DependencyHanging",
@@ -148,6 +162,8 @@ impl AlertName {
             }
             Self::PortReuseRefused => &[Measure::RefusedPerMinute],
             Self::PoolDiffers => &[],
+            Self::StaleAddress => &[Measure::StaleSeconds],
+            Self::NameNotResolving => &[Measure::UnresolvedSeconds, Measure::ResolveSeconds],
             Self::BackendNotAnswering => &[Measure::UnansweredPerMinute],
             Self::DependencyHanging => &[Measure::StalledConnections],
             Self::AbortedEarly => &[Measure::AbortedRatio],
@@ -167,6 +183,7 @@ impl AlertName {
             Self::TimeWaitNearPoolLimit
                 | Self::PortReuseRefused
                 | Self::PoolDiffers
+                | Self::StaleAddress
                 | Self::EphemeralPortsNearLimit
                 | Self::BackendNotAnswering
                 | Self::DependencyHanging
@@ -185,7 +202,11 @@ impl AlertName {
     /// queue that a burst fills, may be.
     fn hold(self) -> Duration {
         Duration::from_secs(match self {
-            Self::TimeWaitNearPoolLimit | Self::PortReuseRefused | Self::EphemeralPortsNearLimit => 1,
+            Self::TimeWaitNearPoolLimit
+            | Self::PortReuseRefused
+            | Self::EphemeralPortsNearLimit
+            | Self::StaleAddress
+            | Self::NameNotResolving => 1,
             Self::BackendNotAnswering | Self::ListenQueueOverflow => 5,
             Self::PoolDiffers
             | Self::DependencyHanging
@@ -215,6 +236,9 @@ impl Measure {
             Self::RetryRatio => "retry_ratio",
             Self::OverflowsPerMinute => "overflows_per_minute",
             Self::QueueRatio => "queue_ratio",
+            Self::StaleSeconds => "stale_seconds",
+            Self::UnresolvedSeconds => "unresolved_seconds",
+            Self::ResolveSeconds => "resolve_seconds",
             Self::LostPerMinute => "lost_per_minute",
             Self::UnansweredPerMinute => "unanswered_per_minute",
             Self::StalledConnections => "stalled_connections",
@@ -238,6 +262,9 @@ impl Measure {
             Self::RefusedPerMinute
             | Self::OverflowsPerMinute
             | Self::LostPerMinute
+            | Self::StaleSeconds
+            | Self::UnresolvedSeconds
+            | Self::ResolveSeconds
             | Self::UnansweredPerMinute
             | Self::StalledConnections
             | Self::CloseWaitSockets => f64::MAX,
@@ -251,6 +278,9 @@ impl Measure {
             Self::RefusedPerMinute | Self::OverflowsPerMinute => (1.0, 60.0, 0.0),
             Self::RetryRatio => (0.05, 0.25, 0.02),
             Self::QueueRatio => (0.8, 1.0, 0.5),
+            Self::StaleSeconds => (60.0, 600.0, 0.0),
+            Self::UnresolvedSeconds => (10.0, 60.0, 0.0),
+            Self::ResolveSeconds => (1.0, 5.0, 0.5),
             Self::LostPerMinute => (1.0, 1000.0, 0.0),
             Self::UnansweredPerMinute => (3.0, 30.0, 0.0),
             Self::StalledConnections => (10.0, 100.0, 2.0),

@@ -10,6 +10,7 @@ pub mod raw;
 mod receivers;
 mod settings;
 mod silences;
+mod watches;
 
 pub use alerts::{AlertName, AlertSettings, Alerts, Measure, Thresholds};
 pub use file::read_file;
@@ -19,3 +20,4 @@ pub use raw::Limits;
 pub use receivers::{Channel, Endpoint, Receiver, ReceiverKind, Secret, Severity};
 pub use settings::{Aborted, CensusMode, HookMode, Settings, TELEMETRY_PATH_RULE, is_telemetry_path};
 pub use silences::{Silence, Window};
+pub use watches::Watch;

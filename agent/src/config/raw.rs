@@ -21,6 +21,8 @@ pub struct File {
     pub limits: Limits,
     /// Named groups of peers.
     pub peer: Vec<Peer>,
+    /// Names that are watched.
+    pub watch: Vec<Watch>,
     /// What is kept over a restart.
     pub state: State,
     /// What differs from the alerts' defaults, by name.
@@ -177,6 +179,23 @@ pub struct Peer {
     pub alerts: BTreeMap<String, Alert>,
 }
 
+/// `[[watch]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// The name.
+    pub name: String,
+    /// The port that is called under it; held against what a port can be later.
+    pub port: i64,
+    /// How often it is resolved.
+    #[serde(with = "humantime_serde", default = "every_second")]
+    pub every: Duration,
+}
+
+fn every_second() -> Duration {
+    Duration::from_secs(1)
+}
+
 /// `[state]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -211,6 +230,9 @@ pub struct Alert {
     retry_ratio: Option<Thresholds>,
     overflows_per_minute: Option<Thresholds>,
     queue_ratio: Option<Thresholds>,
+    stale_seconds: Option<Thresholds>,
+    unresolved_seconds: Option<Thresholds>,
+    resolve_seconds: Option<Thresholds>,
     lost_per_minute: Option<Thresholds>,
     unanswered_per_minute: Option<Thresholds>,
     stalled_connections: Option<Thresholds>,
@@ -228,6 +250,9 @@ impl Alert {
             (Measure::RetryRatio, self.retry_ratio),
             (Measure::OverflowsPerMinute, self.overflows_per_minute),
             (Measure::QueueRatio, self.queue_ratio),
+            (Measure::StaleSeconds, self.stale_seconds),
+            (Measure::UnresolvedSeconds, self.unresolved_seconds),
+            (Measure::ResolveSeconds, self.resolve_seconds),
             (Measure::LostPerMinute, self.lost_per_minute),
             (Measure::UnansweredPerMinute, self.unanswered_per_minute),
             (Measure::StalledConnections, self.stalled_connections),

@@ -237,7 +237,7 @@ fn file<T>(
 
 /// The labels that each alert carries beside its own.
 pub(super) fn labels(check: &mut Check<'_>, raw: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    const OWN: [&str; 5] = ["alertname", "severity", "peer", "port", "direction"];
+    const OWN: [&str; 6] = ["alertname", "severity", "peer", "port", "direction", "name"];
     for (name, value) in raw {
         let mut characters = name.chars();
         let begins = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');

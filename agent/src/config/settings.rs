@@ -23,6 +23,7 @@ use super::{
     raw,
     receivers::{self, Receiver},
     silences::{self, Silence},
+    watches::{self, Watch},
 };
 
 /// A configuration file may be so large, in bytes.
@@ -98,6 +99,8 @@ pub struct Settings {
     pub limits: raw::Limits,
     /// Named groups of peers.
     pub groups: Vec<PeerGroup>,
+    /// Names that are watched.
+    pub watches: Vec<Watch>,
     /// Where state is kept over a restart.
     pub state_directory: PathBuf,
     /// When what is raised.
@@ -139,6 +142,7 @@ impl Default for Settings {
             stalled_after: census.stalled_after,
             limits: raw::Limits::default(),
             groups: Vec::new(),
+            watches: Vec::new(),
             state_directory: raw::State::default().directory,
             alerts: Alerts::default(),
             silences: Vec::new(),
@@ -170,7 +174,7 @@ impl Settings {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let mut document = Document::parse(text, path).map_err(ConfigError::Wrong)?;
         let mut mistakes = Mistakes::new(path);
-        let raw::File { web, probe, census, limits, peer, state, alerts, silence, receiver, labels } =
+        let raw::File { web, probe, census, limits, peer, watch, state, alerts, silence, receiver, labels } =
             document.read(&mut mistakes);
         let mut check = Check::new(&document, mistakes);
         check_web(&mut check, &web);
@@ -191,6 +195,7 @@ impl Settings {
             cpu_budget: census.cpu_budget,
             stalled_after: census.stalled_after,
             limits,
+            watches: watches::watches(&mut check, &watch),
             state_directory: state.directory,
             alerts: Alerts::new(&mut check, &alerts, &peer),
             silences: silences::silences(&mut check, &silence, &groups),

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use probe_ebpf::tally::{TALLIES, Tally};
 
-use super::{alerting::Alerting, pools::SourcePorts};
+use super::{alerting::Alerting, names::WatchedNames, pools::SourcePorts};
 use crate::{
     census::{self, SocketCounts, Source},
     host, logging,
@@ -79,6 +79,7 @@ pub(super) struct Agent<'a> {
     pub census: &'a Census,
     pub accounts: &'a Accounts,
     pub source_ports: &'a SourcePorts,
+    pub names: &'a WatchedNames,
     pub alerting: &'a Alerting,
     pub tallies: &'a [u64; TALLIES as usize],
     pub overheads: &'a [Overhead; HOOKS.len()],
@@ -94,6 +95,7 @@ pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
         census,
         accounts,
         source_ports,
+        names,
         alerting,
         tallies,
         overheads,
@@ -104,7 +106,7 @@ pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
     let since_epoch = started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(SelfFigures {
         probes: probes(probe, source, tallies, overheads),
-        lost: lost(tallies, source_ports, alerting),
+        lost: lost(tallies, source_ports, names, alerting),
         census: census.figures,
         peers: accounts.len(),
         peers_evicted: accounts.evicted(),
@@ -149,6 +151,7 @@ fn probes(
 fn lost(
     tallies: &[u64; TALLIES as usize],
     source_ports: &SourcePorts,
+    names: &WatchedNames,
     alerting: &Alerting,
 ) -> Vec<LostFigures> {
     let lost = |map, kind: Tally| LostFigures { map, events: tallies[kind as usize] };
@@ -162,6 +165,7 @@ fn lost(
         lost("evidence", Tally::LostEvidence),
         LostFigures { map: "source_ports", events: source_ports.unrecorded() },
         LostFigures { map: "events", events: source_ports.dropped() },
+        LostFigures { map: "lookups", events: names.lost() },
         LostFigures { map: "alerts", events: alerting.left_out() },
         LostFigures { map: "log", events: logging::lost() },
     ]

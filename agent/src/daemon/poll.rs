@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     alerting::Alerting,
     figures::{self, Census as LastCensus},
+    names::WatchedNames,
     owners::Owners,
     pools::{AddressPool, AddressPorts, SourcePorts, clocks},
     service,
@@ -51,6 +52,7 @@ pub(super) struct Poll {
     callers: Callers,
     owners: Owners,
     source_ports: SourcePorts,
+    names: WatchedNames,
     alerting: Alerting,
     overheads: [Overhead; HOOKS.len()],
     census: LastCensus,
@@ -107,6 +109,7 @@ impl Poll {
             callers: Callers::default(),
             owners,
             source_ports: SourcePorts::new(&settings.limits),
+            names: WatchedNames::default(),
             alerting: Alerting::start(settings, Duration::ZERO)?,
             overheads: Default::default(),
             census: LastCensus::default(),
@@ -120,6 +123,7 @@ impl Poll {
             started: now,
             started_at: SystemTime::now(),
         };
+        poll.names.watch(settings)?;
         poll.poll()?;
         Ok(poll)
     }
@@ -150,6 +154,10 @@ impl Poll {
         let capacity = self.accounts.retention().capacity;
         self.accounts.reconfigure(groups(settings), Retention { capacity, ..retention(settings) });
         self.config_reloaded = self.alerting.reconfigure(settings);
+        if let Err(error) = self.names.watch(settings) {
+            log::error!("{error:#}");
+            self.config_reloaded = false;
+        }
         self.cpu_budget = settings.cpu_budget;
         self.interval_range = settings.census_interval;
         self.stalled_after = settings.stalled_after;
@@ -160,14 +168,16 @@ impl Poll {
         if Instant::now() >= self.census_due {
             self.take_census(now)?;
         }
-        let Self { probe, accounts, callers, source_ports, alerting, .. } = self;
+        let Self { probe, accounts, callers, source_ports, names, alerting, .. } = self;
         probe.for_each_account(|key, account| {
             accounts.read(now, key, account);
             source_ports.read(now, &key, &account.counters);
+            names.read(&key, &account.calls);
         })?;
         source_ports.poll(now, probe, accounts)?;
         *callers = Callers::default();
         probe.for_each_caller(|key, last_ns| callers.add(key, last_ns))?;
+        names.poll(callers);
         accounts.rank(now, &alerting.accounts());
         for (key, seen) in accounts.idle(now) {
             if probe.remove_idle_account(&key, &seen)? {
@@ -226,6 +236,8 @@ impl Poll {
             tells: snapshot.tells,
             host: &snapshot.host,
             lost: &snapshot.itself.lost,
+            stale: &self.names.stale(snapshot.taken, self.accounts.groups()),
+            names: &self.names.troubles(snapshot.taken),
             config_reloaded: self.config_reloaded,
             unreached: &self.alerting.unreached(),
         };
@@ -239,6 +251,7 @@ impl Poll {
         self.census_due = Instant::now() + interval;
         self.accounts.settle(now, &census.rows);
         self.source_ports.settle(now, &census.rows);
+        self.names.settle(&census.rows);
         self.census = LastCensus::new(&census, kernel, interval);
         Ok(())
     }
@@ -261,6 +274,8 @@ impl Poll {
             taken: clocks(),
             accounts,
             refused_reuses: self.source_ports.refused_reuses(),
+            names: self.names.figures(),
+            failovers: self.names.failovers(),
             tells: figures::tells(&self.probe, self.source),
             host: figures::host(&self.census)?,
             itself: figures::itself(figures::Agent {
@@ -269,6 +284,7 @@ impl Poll {
                 census: &self.census,
                 accounts: &self.accounts,
                 source_ports: &self.source_ports,
+                names: &self.names,
                 alerting: &self.alerting,
                 tallies: &tallies,
                 overheads: &self.overheads,

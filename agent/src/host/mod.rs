@@ -1,7 +1,8 @@
-//! The host's own figures: settings, counters, accept queues, and what the agent itself uses.
+//! The host's own figures: settings, counters, accept queues, what watched names list, and what the agent itself uses.
 
 mod counters;
 mod listeners;
+pub mod names;
 mod process;
 mod sysctl;
 

@@ -31,6 +31,13 @@ impl Callers {
         self.names.entry(key.destination).or_default().push((Reverse(last_ns), readable(key.name)));
     }
 
+    /// When a destination was last called, monotonic, in nanoseconds; 0 where that is not known.
+    #[must_use]
+    pub fn last_call(&self, destination: &PeerKey) -> u64 {
+        let calls = self.names.get(destination).into_iter().flatten();
+        calls.map(|(Reverse(last_ns), _)| *last_ns).max().unwrap_or_default()
+    }
+
     /// The names of the last to call each account.
     #[must_use]
     pub fn by_account(&self, groups: &Groups) -> HashMap<AccountId, Vec<Arc<str>>> {
@@ -43,7 +50,7 @@ impl Callers {
 
     /// The names of the last to call any of `destinations`, in the order of the alphabet.
     #[must_use]
-    fn of(&self, destinations: &[&PeerKey]) -> Vec<Arc<str>> {
+    pub fn of(&self, destinations: &[&PeerKey]) -> Vec<Arc<str>> {
         let known = destinations.iter().filter_map(|key| self.names.get(*key)).flatten();
         let mut calls: Vec<&Caller> = known.collect();
         calls.sort_unstable();

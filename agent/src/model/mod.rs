@@ -3,6 +3,7 @@
 mod accounts;
 mod callers;
 mod export;
+pub mod names;
 mod overhead;
 mod pacing;
 mod peer;

@@ -8,6 +8,7 @@ use probe_ebpf::{
 };
 
 use super::{
+    names::{Failover, NameFigures},
     peer::{AccountId, Direction, Peer},
     pool::{EphemeralFigures, PoolFigures},
     refusals::{Clocks, RefusedReuse},
@@ -24,6 +25,10 @@ pub struct Snapshot {
     pub taken: Clocks,
     /// The last refused reuses, the oldest first.
     pub refused_reuses: Arc<[RefusedReuse]>,
+    /// Watched names, by name and port.
+    pub names: Arc<[NameFigures]>,
+    /// The last failovers, the oldest first.
+    pub failovers: Arc<[Failover]>,
     /// The host.
     pub host: HostFigures,
     /// The agent.

@@ -184,12 +184,12 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
 
 /// Whether each alert is raised. Those about the host are there from the start, the others from when they are pending.
 fn states(page: &Page, alerts: &AlertView) -> prometheus::Result<()> {
-    let labels = ["alert", "severity", "peer", "port", "direction"];
+    let labels = ["alert", "severity", "peer", "port", "direction", "name"];
     let states = page.gauges("alert", "Whether an alert is raised, with which severity.", &labels)?;
     let set = |name: AlertName, subject: &Subject, raised: Option<Severity>| {
-        let [(_, peer), (_, port), (_, direction)] = subject.labels();
+        let [(_, peer), (_, port), (_, direction), (_, watched)] = subject.labels();
         for severity in Severity::ALL {
-            let values = [name.name(), severity.name(), &peer, &port, &direction];
+            let values = [name.name(), severity.name(), &peer, &port, &direction, &watched];
             states.with_label_values(&values).set(i64::from(raised == Some(severity)));
         }
     };

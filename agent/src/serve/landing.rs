@@ -23,7 +23,7 @@ pub(super) fn page(telemetry_path: &str, alerts: &[Alert]) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tcpwarden</title></head><body>\n\
          <h1>tcpwarden</h1>\n<p>TCP sockets per peer, version {version}.</p>\n<h2>Alerts</h2>\n<ul>\n{list}</ul>\n<h2>More</h2>\n<ul>\n\
          <li><a href=\"{telemetry_path}\">Metrics</a></li>\n\
-         <li><a href=\"/api/v1/alerts\">Alerts</a> and <a href=\"/api/v1/events\">refused reuses</a> as JSON</li>\n\
+         <li><a href=\"/api/v1/alerts\">Alerts</a>, <a href=\"/api/v1/events\">refused reuses</a>, <a href=\"/api/v1/names\">watched names</a> and their <a href=\"/api/v1/failovers\">failovers</a> as JSON</li>\n\
          <li><a href=\"/healthz\">Health</a>, <a href=\"/readyz\">readiness</a></li>\n</ul>\n</body></html>\n"
     )
 }

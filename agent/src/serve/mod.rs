@@ -5,6 +5,7 @@ mod connection;
 mod fixed;
 mod landing;
 mod listen;
+mod names;
 mod pace;
 mod peers;
 mod protect;
@@ -90,6 +91,7 @@ pub fn render(view: &View, refused: &RefusedConnections) -> anyhow::Result<Vec<u
     let mut body = Vec::with_capacity(256 * 1024);
     fixed::encode(view, refused, &mut body)?;
     peers::encode(&view.snapshot, &mut body);
+    names::encode(&view.snapshot.names, &mut body);
     Ok(body)
 }
 
@@ -140,6 +142,8 @@ impl Server {
             .route(&path, get(metrics))
             .route("/api/v1/alerts", get(async |state| answer(state, api::alerts)))
             .route("/api/v1/events", get(async |state| answer(state, api::events)))
+            .route("/api/v1/names", get(async |state| answer(state, api::names)))
+            .route("/api/v1/failovers", get(async |state| answer(state, api::failovers)))
             .route("/runbooks/{alert}", get(runbook))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))

@@ -20,6 +20,8 @@ pub(super) fn page(name: AlertName) -> &'static str {
         AlertName::DependencyHanging => include_str!("../../../docs/runbooks/DependencyHanging.md"),
         AlertName::AbortedEarly => include_str!("../../../docs/runbooks/AbortedEarly.md"),
         AlertName::CloseWaitGrowing => include_str!("../../../docs/runbooks/CloseWaitGrowing.md"),
+        AlertName::StaleAddress => include_str!("../../../docs/runbooks/StaleAddress.md"),
+        AlertName::NameNotResolving => include_str!("../../../docs/runbooks/NameNotResolving.md"),
         AlertName::AgentDegraded => include_str!("../../../docs/runbooks/AgentDegraded.md"),
     }
 }

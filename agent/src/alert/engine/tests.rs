@@ -8,6 +8,7 @@ use crate::{
     config::{Measure, Settings},
     model::{
         CloseWaits, Destination, Events, HostFigures, LostFigures, Peer, QueueFigures, Tells,
+        names::{NameTrouble, StaleAddress, WatchId},
         pool::{EphemeralFigures, Load, PoolFigures, Ranges},
     },
 };
@@ -22,6 +23,8 @@ struct Play {
     destinations: HashMap<AccountId, Destination>,
     close_waits: BTreeMap<u16, CloseWaits>,
     host: HostFigures,
+    stale: Vec<(AccountId, StaleAddress)>,
+    names: Vec<NameTrouble>,
     lost: u64,
     config_reloaded: bool,
     unreached: Vec<Arc<str>>,
@@ -43,6 +46,8 @@ impl Play {
             destinations: HashMap::new(),
             close_waits: BTreeMap::new(),
             host: HostFigures::default(),
+            stale: Vec::new(),
+            names: Vec::new(),
             lost: 0,
             config_reloaded: true,
             unreached: Vec::new(),
@@ -77,6 +82,8 @@ impl Play {
                 close_waits: &self.close_waits,
                 tells: Tells { time_wait: true, aborted_early: true, stalled: true, ..Tells::default() },
                 host: &self.host,
+                stale: &self.stale,
+                names: &self.names,
                 lost: &lost,
                 config_reloaded: self.config_reloaded,
                 unreached: &self.unreached,
@@ -574,4 +581,79 @@ fn our_own_ports_run_out_like_a_peers() {
         "towards 198.51.100.1 port 3306, 24100 of our 28232 ports are taken (85 %), 24000 in TIME_WAIT; \
          at 400 connections/s they run out in 10 s"
     );
+}
+
+fn stale(gone_seconds: f64) -> Vec<(AccountId, StaleAddress)> {
+    let stale = StaleAddress {
+        id: WatchId { name: Arc::from("lb.example"), port: 443 },
+        address: ADDRESS,
+        gone_seconds,
+        called_seconds_ago: 4.0,
+        connections: 2,
+        processes: vec![Arc::from("httpd"), Arc::from("java")],
+    };
+    vec![(AccountId { direction: Direction::Outbound, ..account(1) }, stale)]
+}
+
+#[test]
+fn an_address_that_is_called_after_it_left_its_name_is_told_with_who_calls() {
+    let mut play = Play::new("");
+    play.stale = stale(59.0);
+    assert_eq!(play.seconds(5), []);
+    play.stale = stale(61.0);
+    assert_eq!(play.seconds(2), [(AlertName::StaleAddress, WARNING)]);
+    assert_eq!(
+        play.only().text,
+        "198.51.100.1 port 443 is called by httpd, java, last 4 s ago, but lb.example has not listed it for 61 s; 2 connections to it are \
+         open or being opened"
+    );
+    play.stale = stale(601.0);
+    assert_eq!(play.seconds(2), [(AlertName::StaleAddress, CRITICAL)]);
+    play.stale.clear();
+    let over: Vec<_> = play.seconds(61);
+    assert_eq!(over.last(), Some(&(AlertName::StaleAddress, None)));
+}
+
+#[test]
+fn a_stale_address_explains_its_repeated_syns() {
+    let mut play = Play::new("");
+    let (stale_account, _) = stale(61.0)[0].clone();
+    play.stale = stale(61.0);
+    play.seconds(1);
+    let events = Events { syns: 20, syn_retries: 60, ..Events::default() };
+    play.troubled = HashMap::from([(stale_account, events)]);
+    play.seconds(30);
+    assert_eq!(play.raised(), [(AlertName::StaleAddress, Severity::Warning)]);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_told_once_for_all_its_ports() {
+    let mut play = Play::new("");
+    let trouble = |unresolved_seconds, slow_seconds| NameTrouble {
+        name: Arc::from("db.example"),
+        unresolved_seconds,
+        why: "192.0.2.53 answers SERVFAIL".to_owned(),
+        slow_seconds,
+    };
+    play.names = vec![trouble(9.0, 0.2)];
+    assert_eq!(play.seconds(5), []);
+    play.names = vec![trouble(12.0, 0.2)];
+    assert_eq!(play.seconds(2), [(AlertName::NameNotResolving, WARNING)]);
+    assert_eq!(play.only().subject, Subject::Name(Arc::from("db.example")));
+    assert_eq!(play.only().text, "db.example has not resolved for 12 s: 192.0.2.53 answers SERVFAIL");
+    let labels = play.only().subject.labels().map(|(name, value)| format!("{name}={value}"));
+    assert_eq!(labels, ["peer=", "port=", "direction=", "name=db.example"]);
+    let saved: Vec<Alert> = play.engine.save().iter().filter_map(SavedAlert::alert).collect();
+    assert_eq!(saved[0].subject, play.only().subject);
+    play.names = vec![trouble(0.0, 2.0)];
+    play.seconds(1);
+    assert_eq!(play.only().text, "db.example resolves slowly: each of the last lookups took 2.0 s at least");
+    play.names = vec![trouble(0.0, 0.3)];
+    assert_eq!(play.seconds(61), [(AlertName::NameNotResolving, None)]);
+    // A name that is watched no more is over, too.
+    play.names = vec![trouble(100.0, 0.3)];
+    play.seconds(2);
+    play.names.clear();
+    play.seconds(61);
+    assert_eq!(play.raised(), []);
 }
