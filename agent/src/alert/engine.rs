@@ -197,7 +197,7 @@ impl Engine {
             // Where a service has moved away, nobody need be any more.
             AlertName::BackendNotAnswering => &[AlertName::StaleAddress],
             // Connections that are being opened wait, too.
-            AlertName::DependencyHanging => &[AlertName::BackendNotAnswering],
+            AlertName::DependencyHanging => &[AlertName::StaleAddress, AlertName::BackendNotAnswering],
             _ => &[],
         };
         let is_active = |&cause: &AlertName| {
