@@ -81,7 +81,7 @@ fn a_port_in_use() {
     let host = Host::new("host");
     let _taken = Traffic::serve(&host, IpAddr::from([127, 0, 0, 1]), 9796, 1, "hold");
     let refusal = Agent::once(&host, &[], &["run"]);
-    assert_refused(&refusal, 1, &["127.0.0.1:9796", "Address already in use", "--web.listen-address"]);
+    assert_refused(&refusal, 1, &["127.0.0.1:9796", "(os error 98)", "--web.listen-address"]);
 }
 
 #[test]

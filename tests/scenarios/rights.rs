@@ -40,7 +40,9 @@ fn keeps_no_right_and_works(args: &[&str]) {
             let rights = of_every_thread(&agent, set);
             assert!(rights.len() >= 3, "main, poll and the receiver's: {rights:?}");
             let expected = if set == "CapAmb" { NONE } else { expected };
-            assert!(rights.iter().all(|right| right == expected), "{args:?}: {set} is {rights:?}");
+            // The thread that writes the log reads no map, and keeps nothing anywhere.
+            let is_given_up = |right: &String| right == expected || right == NONE;
+            assert!(rights.iter().all(is_given_up), "{args:?}: {set} is {rights:?}");
         }
         assert!(of_every_thread(&agent, "NoNewPrivs").iter().all(|on| on == "1"));
     };

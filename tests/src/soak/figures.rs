@@ -110,7 +110,7 @@ impl<'a> Figures<'a> {
         let mut figures = [
             figure("connections", missed("inet_sock_set_state")),
             figure("closes, by whom", missed("inet_sock_set_state")),
-            figure("SYNs received", missed("syn_watch")),
+            figure("SYNs, all", missed("syn_watch")),
             figure("SYNs repeated", missed("syn_watch")),
             figure("TIME_WAIT now", 0),
         ];
@@ -162,6 +162,15 @@ impl<'a> Figures<'a> {
         let mut wrong = Vec::new();
         if held != HELD as u64 {
             wrong.push(format!("{held} of {HELD} connections that stay open"));
+        }
+        // A port that a client of ours used, taken for a service.
+        let services = [super::PORTS[0], super::PORTS[1], HELD_PORT, 9_099, 9_796];
+        for ((peer, port, state), count) in metrics.sockets("inbound") {
+            if !services.contains(&port) {
+                wrong.push(format!(
+                    "{count} sockets in {state} with {peer} on port {port}, which is no service"
+                ));
+            }
         }
         if metrics.peers("inbound").contains(&NOISE.to_string()) {
             wrong.push("a peer of another network namespace has series".to_owned());
@@ -224,7 +233,7 @@ fn told(metrics: &Metrics, load: &Load, peer: IpAddr) -> [u64; 5] {
     [
         value("peer_connections_total", &[]),
         value("peer_closes_total", &[("by", load.closed_by)]),
-        value("peer_syns_total", &[]),
+        value("peer_syns_total", &[]) + value("peer_syn_retries_total", &[]),
         value("peer_syn_retries_total", &[]),
         value("peer_sockets", &[("state", "time_wait")]),
     ]
