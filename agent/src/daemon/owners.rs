@@ -17,8 +17,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 
 /// What the last walk found.
 pub(super) struct Owners {
-    /// Whether this kernel can tell.
-    is_loaded: bool,
+    /// Why this kernel cannot tell, if so.
+    loaded: Result<(), String>,
     walked_at: Option<Instant>,
     names: BTreeMap<u16, Vec<(Arc<str>, u64)>>,
 }
@@ -26,16 +26,19 @@ pub(super) struct Owners {
 impl Owners {
     /// Loads what it takes; without it, nobody is named.
     pub fn new(probe: &mut Probe) -> Self {
-        let loaded = probe.load_owners();
-        if let Err(reason) = &loaded {
+        Self { loaded: probe.load_owners(), walked_at: None, names: BTreeMap::new() }
+    }
+
+    /// Says why nobody will be named, if so.
+    pub fn tell(&self) {
+        if let Err(reason) = &self.loaded {
             log::info!("which process keeps sockets in CLOSE_WAIT cannot be told: {reason}");
         }
-        Self { is_loaded: loaded.is_ok(), walked_at: None, names: BTreeMap::new() }
     }
 
     /// Adds the owners to the sockets of each port, if they are `wanted`.
     pub fn complete(&mut self, probe: &mut Probe, wanted: bool, close_waits: &mut BTreeMap<u16, CloseWaits>) {
-        if !self.is_loaded || !wanted {
+        if self.loaded.is_err() || !wanted {
             self.names.clear();
             return;
         }
@@ -51,10 +54,8 @@ impl Owners {
                 }
                 // Everything else is told without them.
                 Err(error) => {
-                    log::warn!(
-                        "which process keeps sockets in CLOSE_WAIT cannot be told any more: {error:#}"
-                    );
-                    self.is_loaded = false;
+                    self.loaded = Err(format!("{error:#}"));
+                    self.tell();
                 }
             }
         }

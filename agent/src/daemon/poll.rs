@@ -96,6 +96,7 @@ impl Poll {
                 }
             }
         }
+        owners.tell();
         // No thread has been started yet: rights are a thread's own.
         match probe.drop_rights().context("cannot give up our rights")? {
             Kept::Nothing => log::debug!("all rights are given up"),
