@@ -68,9 +68,15 @@ pub fn kernel() -> (u32, u32) {
     (next(), next())
 }
 
+/// Names the agent to be used instead of the one that is built beside the running test: as it is shipped, say.
+const AGENT: &str = "LAB_AGENT";
+
 /// A program of this workspace, built beside the running test.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
+    if let Some(agent) = std::env::var_os(AGENT).filter(|_| name == "tcpwarden") {
+        return agent.into();
+    }
     let own = std::env::current_exe().expect("it has a path");
     // Tests are built in target/<profile>/deps, programs above it.
     let beside = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));

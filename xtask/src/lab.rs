@@ -4,7 +4,11 @@ use std::{path::Path, process::Command};
 
 use clap::ValueEnum;
 
-use crate::{setup, shell::run};
+use crate::{
+    package::{self, Shipped},
+    setup,
+    shell::run,
+};
 
 /// An incident that can be played.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -29,20 +33,13 @@ pub(crate) fn soak(minutes: u64) -> anyhow::Result<()> {
     shipped("soak", &[minutes.to_string()])
 }
 
-/// Builds everything as it is shipped and runs a program of the lab.
+/// Builds the agent as it is shipped, and runs a program of the lab on it.
 fn shipped(program: &str, args: &[String]) -> anyhow::Result<()> {
     setup::build_tools()?;
     setup::require_root("the lab")?;
     setup::test_tools()?;
-    run(Command::new("cargo").args([
-        "build",
-        "--release",
-        "--package",
-        "tcpwarden",
-        "--package",
-        "lab",
-        "--bins",
-    ]))?;
+    let Shipped { binary, .. } = package::package(&package::Options::default())?;
+    run(Command::new("cargo").args(["build", "--release", "--package", "lab", "--bins"]))?;
     let program = Path::new("target/release").join(program);
-    run(Command::new(program).args(args).env("PATH", setup::path_with_tools()?))
+    run(Command::new(program).args(args).env("PATH", setup::path_with_tools()?).env("LAB_AGENT", binary))
 }

@@ -26,6 +26,10 @@ const SYNS: &str = "table ip lab {
 }
 ";
 
+const TIME_WAIT: &str = "time_wait";
+/// What may become one.
+const CLOSING: [&str; 4] = ["established", "fin_wait1", "fin_wait2", "closing"];
+
 /// One figure, summed over all peers of the load.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
@@ -121,9 +125,13 @@ impl<'a> Figures<'a> {
                 let peer = if outbound { Pair::client_address(Family::V4) } else { address };
                 let syns = (!outbound).then(|| syns.get(&(peer, load.port)).copied().unwrap_or_default());
                 let truth = Truth { connected, failed, syns };
-                let place = (peer, load.port, "time_wait".to_owned());
+                let count = |sockets: &Sockets, state: &str| {
+                    sockets.get(&(peer, load.port, state.to_owned())).copied().unwrap_or_default()
+                };
+                // Some of those that were still closing have become TIME_WAITs since they were counted.
+                let closing: u64 = CLOSING.iter().map(|state| count(&before, state)).sum();
                 let time_waits =
-                    [&before, &after].map(|sockets| sockets.get(&place).copied().unwrap_or_default());
+                    [count(&before, TIME_WAIT) + closing, count(&after, TIME_WAIT).saturating_sub(closing)];
                 let told = told(&metrics, load, peer);
                 for (sum, one) in figures.iter_mut().zip(compare(truth, time_waits, told)) {
                     let Some((truth, doubt, told)) = one else { continue };
@@ -144,7 +152,7 @@ impl<'a> Figures<'a> {
                 figure.unseen = figure.truth / ONE_UNSEEN_IN;
             }
             if !figure.is_right() {
-                wrong.push(format!("{figure:?}"));
+                wrong.push(format!("{figure:?}, while the host counts {}", self.refusals()));
             }
         }
         wrong.extend(Self::bystanders(&metrics));
@@ -195,6 +203,17 @@ impl<'a> Figures<'a> {
         });
         assert_eq!(found, Ok(()));
         latest.expect("it was scraped")
+    }
+
+    /// The host's own counters of SYNs that it did not take at once.
+    fn refusals(&self) -> String {
+        let names = [
+            "TcpExtPAWSTimewait",
+            "TcpExtTCPACKSkippedTimeWait",
+            "TcpExtListenDrops",
+            "TcpExtListenOverflows",
+        ];
+        names.map(|name| format!("{name} {}", truth::nstat(self.host, name))).join(", ")
     }
 
     /// Inbound ones by our port, outbound ones by theirs.
