@@ -118,7 +118,9 @@ impl Readings {
         }
         for (account, stale) in facts.stale {
             let values = vec![(Measure::StaleSeconds, stale.gone_seconds)];
-            let reading = Reading::of(values, Sentence::Stale(stale));
+            // That its name lists others leaves no doubt about one that does not answer.
+            let is_wrong = stale.is_failing;
+            let reading = Reading { is_wrong, ..Reading::of(values, Sentence::Stale(stale)) };
             add(AlertName::StaleAddress, Subject::Account(account.clone()), reading);
         }
         for name in facts.names {

@@ -276,10 +276,12 @@ fn syn_retries(account: &AccountId, retries: u64, all: u64) -> String {
 }
 
 fn stale_address(stale: &StaleAddress) -> String {
-    let StaleAddress { id, address, gone_seconds, called_seconds_ago, connections, processes } = stale;
+    let StaleAddress { id, address, gone_seconds, called_seconds_ago, is_failing, connections, processes } =
+        stale;
+    let fails = if *is_failing { " and does not answer" } else { "" };
     let who = if processes.is_empty() { String::new() } else { format!(" by {}", processes.join(", ")) };
     format!(
-        "{address} port {} is called{who}, last {called_seconds_ago:.0} s ago, but {} has not listed it for {gone_seconds:.0} s; {connections} \
+        "{address} port {} is called{who}, last {called_seconds_ago:.0} s ago{fails}, but {} has not listed it for {gone_seconds:.0} s; {connections} \
          connections to it are open or being opened",
         id.port, id.name
     )

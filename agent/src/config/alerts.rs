@@ -207,8 +207,9 @@ impl AlertName {
             | Self::EphemeralPortsNearLimit
             | Self::StaleAddress
             | Self::NameNotResolving => 1,
-            Self::BackendNotAnswering | Self::ListenQueueOverflow => 5,
+            Self::ListenQueueOverflow => 5,
             Self::PoolDiffers
+            | Self::BackendNotAnswering
             | Self::DependencyHanging
             | Self::AbortedEarly
             | Self::CloseWaitGrowing

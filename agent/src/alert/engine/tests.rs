@@ -585,6 +585,7 @@ fn our_own_ports_run_out_like_a_peers() {
 
 fn stale(gone_seconds: f64) -> Vec<(AccountId, StaleAddress)> {
     let stale = StaleAddress {
+        is_failing: false,
         id: WatchId { name: Arc::from("lb.example"), port: 443 },
         address: ADDRESS,
         gone_seconds,
@@ -612,6 +613,15 @@ fn an_address_that_is_called_after_it_left_its_name_is_told_with_who_calls() {
     play.stale.clear();
     let over: Vec<_> = play.seconds(61);
     assert_eq!(over.last(), Some(&(AlertName::StaleAddress, None)));
+}
+
+#[test]
+fn a_stale_address_that_does_not_answer_is_told_at_once() {
+    let mut play = Play::new("");
+    play.stale = stale(12.0);
+    play.stale[0].1.is_failing = true;
+    assert_eq!(play.seconds(2), [(AlertName::StaleAddress, WARNING)]);
+    assert!(play.only().text.contains("last 4 s ago and does not answer, but"), "{}", play.only().text);
 }
 
 #[test]

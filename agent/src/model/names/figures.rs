@@ -95,6 +95,8 @@ pub struct StaleAddress {
     pub gone_seconds: f64,
     /// How long ago somebody last called it, in seconds.
     pub called_seconds_ago: f64,
+    /// Whether calls came to nothing since the last one that was answered.
+    pub is_failing: bool,
     /// Connections that are open, or being opened.
     pub connections: u32,
     /// Who calls.
@@ -164,12 +166,15 @@ impl Names {
         let stale = each.filter_map(|(id, figures)| {
             let AddressFigures { address, called_ns, connections, .. } = *figures;
             let left = figures.left.filter(|_| figures.standing == Standing::Stale)?.latest_ns;
+            let key = PeerKey::new(address, id.port, OUTBOUND);
+            let calls = self.connections.get(&key).map(|connections| connections.traffic.calls);
             let is_called = called_ns > left && now.saturating_sub(called_ns) <= STILL;
             (is_called && !self.is_listed_elsewhere(id, address)).then(|| StaleAddress {
                 id: id.clone(),
                 address,
                 gone_seconds: seconds(left),
                 called_seconds_ago: seconds(called_ns),
+                is_failing: calls.is_some_and(|calls| calls.last_failure_ns > calls.last_success_ns),
                 connections,
                 processes: figures.processes.clone(),
             })
