@@ -21,6 +21,9 @@ use crate::{
 /// Peers that come now and then, more than there is room for.
 const STRANGERS: (Ipv4Addr, usize) = (Ipv4Addr::new(10, 78, 0, 1), 200);
 
+/// Where nobody accepts.
+pub(super) const DEAF_PORT: u16 = 7_001;
+
 /// Whose connections in another network namespace are none of the agent's business.
 pub(super) const NOISE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1));
 
@@ -145,8 +148,8 @@ impl<'a> Faults<'a> {
         let hangs = self.done[3] % 2 == 1;
         self.sink.answer(if hangs { Answer::Hang } else { Answer::Refuse });
         let address = IpAddr::from([127, 0, 0, 1]);
-        let server = Traffic::deaf(host, address, 7001, 3);
-        let clients = Traffic::connect(host, address, 7001, 3, "hold");
+        let server = Traffic::deaf(host, address, DEAF_PORT, 3);
+        let clients = Traffic::connect(host, address, DEAF_PORT, 3, "hold");
         self.queue = Some((clients, server));
     }
 

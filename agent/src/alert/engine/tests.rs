@@ -496,7 +496,7 @@ fn a_refusal_is_an_answer_and_now_and_then_a_syn_is_lost() {
     let mut play = Play::new("");
     play.troubled = HashMap::from([(destination(1), Events { connections: 46, ..syns(50, 0) })]);
     play.destinations = HashMap::from([(destination(1), answered(6))]);
-    assert_eq!(play.seconds(6), [(AlertName::BackendNotAnswering, WARNING)]);
+    assert_eq!(play.seconds(11), [(AlertName::BackendNotAnswering, WARNING)]);
     assert!(play.only().text.contains("does not answer: 4 SYNs of ours"), "{}", play.only().text);
 }
 
