@@ -21,8 +21,8 @@ use tokio::{
 
 use super::paced::{BUNCHES, First, PATIENCE, listen_to, runtime};
 
-/// The lowest source port of each address; each further connection takes the next, so that a port comes again as late as can be.
-const LOWEST: u16 = 1_024;
+/// The lowest source port of each address, above those of all services: a TIME_WAIT does not tell who called. Each further connection takes the next, so that a port comes again as late as can be.
+const LOWEST: u16 = 10_000;
 
 /// As many connections at a time; what would be more is not begun.
 const MOST: usize = 10_000;
