@@ -42,7 +42,10 @@ echo "== check"
 echo "== classic"
 /lab/tcpwarden check --hooks tracepoint --census netlink
 echo "== scenarios"
-/lab/scenarios --test-threads=1 --color=never $(cat /lab/filters)
+# Tracefs shows no tracepoint there, so none of the classic ones can be attached.
+unset skip
+grep -q '\[confidentiality\]' /sys/kernel/security/lockdown && skip='--skip classic'
+/lab/scenarios --test-threads=1 --color=never $(cat /lab/filters) $skip
 echo "== exit $?"
 sync
 poweroff -f

@@ -45,7 +45,7 @@ pub(super) fn boot(
     archives: &[&Path],
     patience: Duration,
 ) -> anyhow::Result<String> {
-    let [console, results] = ["console", "log"].map(|kind| Path::new(CACHE).join(format!("{name}.{kind}")));
+    let (console, results) = (Path::new(CACHE).join(format!("{name}.console")), log(name));
     let archive = Path::new(CACHE).join(format!("{name}.cpio"));
     join(archives, &archive)?;
     let level = match lockdown {
@@ -70,12 +70,22 @@ pub(super) fn boot(
         .context("cannot run qemu-system-x86_64")?;
     let ended = Machine(child).wait(patience);
     fs::remove_file(&archive)?;
-    let text = fs::read(&results).with_context(|| format!("cannot read {}", results.display()))?;
-    let text = String::from_utf8_lossy(&text).replace('\r', "");
+    let text = printed(&results)?;
     if let Err(error) = ended {
         bail!("{error}; it got as far as:\n{}\n(the kernel's words: {})", tail(&text), console.display());
     }
     Ok(text)
+}
+
+/// Where what a machine prints is kept.
+pub(super) fn log(name: &str) -> PathBuf {
+    Path::new(CACHE).join(format!("{name}.log"))
+}
+
+/// What a machine printed.
+pub(super) fn printed(log: &Path) -> anyhow::Result<String> {
+    let text = fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    Ok(String::from_utf8_lossy(&text).replace('\r', ""))
 }
 
 fn join(archives: &[&Path], joined: &PathBuf) -> io::Result<()> {
