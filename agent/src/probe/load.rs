@@ -130,7 +130,7 @@ impl Probe {
                 Some(format!("this kernel publishes no types ({KERNEL_BTF}; CONFIG_DEBUG_INFO_BTF)")),
             ),
         };
-        let (records, no_tracepoint) = records(capability.tracefs.as_deref(), capability.perf_events);
+        let (records, no_tracepoint) = records(capability);
         let btf = match &no_btf {
             None => Some(Btf::from_sys_fs().context("cannot parse the kernel's types")?),
             Some(_) => None,
@@ -417,13 +417,17 @@ struct Constants<'a> {
 }
 
 /// Layouts of the classic records, or why they cannot be had.
-fn records(tracefs: Option<&Path>, perf_events: bool) -> (Records, Option<String>) {
-    let Some(tracefs) = tracefs else {
-        let reason = "tracefs is not mounted; mount it: mount -t tracefs tracefs /sys/kernel/tracing";
+fn records(capability: &Capability) -> (Records, Option<String>) {
+    let Some(tracefs) = &capability.tracefs else {
+        let reason = if capability.lockdown.as_deref() == Some("confidentiality") {
+            "lockdown=confidentiality shuts tracefs, through which they are attached"
+        } else {
+            "tracefs is not mounted; mount it: mount -t tracefs tracefs /sys/kernel/tracing"
+        };
         return (Records::default(), Some(reason.to_owned()));
     };
     match Records::read(tracefs) {
-        Ok(records) if perf_events => (records, None),
+        Ok(records) if capability.perf_events => (records, None),
         Ok(records) => {
             let reason = "missing right CAP_SYS_ADMIN (classic tracepoints are opened through perf)";
             (records, Some(reason.to_owned()))
