@@ -67,7 +67,7 @@ fn play(story: &mut Story) {
         aborted_early::due(),
     ];
     due.extend(hanging_dependency::due(Link::Chain));
-    exactly(story, &agent, &due, Duration::from_secs(90));
+    exactly(story, &agent, &due, Duration::from_mins(2));
     drop((customers, load));
     failover::compare(story, &agent, &cluster.account(), changed);
 }

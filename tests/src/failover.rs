@@ -174,7 +174,7 @@ pub fn compare(story: &mut Story, agent: &Agent<'_>, attempts: &[Attempt], chang
     let metrics = agent.scrape();
     for part in PARTS {
         let (least, most) = truth.part(part);
-        let milliseconds = told["parts"][part].as_f64();
+        let milliseconds = told[format!("{part}_seconds")].as_f64().map(|seconds| seconds * 1_000.0);
         story.note(format_args!(
             "{part}: {:.0} to {:.0} ms, and the agent tells {milliseconds:?}",
             ms(least),

@@ -119,7 +119,7 @@ pub fn play(story: &mut Story, watched: Watched) {
     let customers = tier.customers();
     let name = if watched == Watched::Yes { "StaleAddress" } else { "BackendNotAnswering" };
     let due = Alarm::outbound(name, old(), PORT);
-    let raised = exactly(story, &agent, std::slice::from_ref(&due), Duration::from_mins(1));
+    let raised = exactly(story, &agent, std::slice::from_ref(&due), Duration::from_secs(90));
     let attempts = customers.told();
     let wire = capture.stop();
     compare(story, &agent, &attempts, &wire);
