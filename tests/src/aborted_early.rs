@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    agent::{Agent, Config, Series},
+    agent::{Agent, Series},
     alarms::{Alarm, exactly},
     capture::Capture,
     certificates::certificates,
@@ -143,7 +143,7 @@ pub fn play(story: &mut Story, version: Tls) {
     let lan = Lan::new();
     let host = lan.host("entrance", OURS);
     let entrance = Entrance::start(&lan, &host, version);
-    let agent = Agent::start(&host, &Config::new("").args());
+    let agent = Agent::start(&host, &[]);
     let capture = Capture::of_talk(&host, "tcp");
     story.note(format_args!("the server requires {version:?}, and the phones speak {:?}", version.other()));
     let phones = entrance.phones();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    agent::{Agent, Config},
+    agent::Agent,
     alarms::{Alarm, exactly},
     host::Host,
     lan::{Lan, OURS},
@@ -45,7 +45,7 @@ pub fn play(story: &mut Story, addresses: u8) {
         Lan::add_address(&service, "eth0", number);
     }
     let _service = Traffic::welcome(&service, [0; 4].into(), PORT, 120, First::Client);
-    let agent = Agent::start(&host, &Config::new("").args());
+    let agent = Agent::start(&host, &[]);
     story.note(format_args!("{RATE} connections a second to {addresses} addresses, from {PORTS} ports"));
     let begun = Instant::now();
     let rate = RATE / f64::from(addresses);

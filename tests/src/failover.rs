@@ -171,6 +171,21 @@ pub fn compare(story: &mut Story, agent: &Agent<'_>, attempts: &[Attempt], chang
     story.same("the port", &Some(u64::from(PORT)), || told["port"].as_u64());
     let addresses = [PRIMARY, STANDBY].map(|number| Some(Lan::address(number).to_string()));
     story.same("from and to", &addresses, || ["old", "new"].map(|key| told[key].as_str().map(str::to_owned)));
+    let moments = [
+        ("last_success_old", truth.last_success),
+        ("first_failure", truth.first_failure),
+        ("first_success_new", truth.first_success),
+    ];
+    for (moment, at) in moments {
+        let is_right =
+            told[moment].as_f64().is_some_and(|told| (told - since(at)).abs() <= EXACT.as_secs_f64());
+        story.holds(is_right, format_args!("{moment} is {} and not {:.3}", told[moment], since(at)));
+    }
+    let [earliest, latest] = ["earliest", "latest"].map(|end| told["dns_changed"][end].as_f64());
+    let (begun, done) = (since(truth.changed.begun), since(truth.changed.done) + EXACT.as_secs_f64());
+    let is_right = earliest.is_some_and(|at| at <= done) && latest.is_some_and(|at| at >= begun);
+    let changed = &told["dns_changed"];
+    story.holds(is_right, format_args!("the name changed from {begun} to {done}, and not as in {changed}"));
     let metrics = agent.scrape();
     for part in PARTS {
         let (least, most) = truth.part(part);
@@ -190,6 +205,11 @@ pub fn compare(story: &mut Story, agent: &Agent<'_>, attempts: &[Attempt], chang
         let agrees = sum.zip(milliseconds).is_some_and(|(sum, told)| (sum - told).abs() < 2.0);
         story.holds(agrees, format_args!("failover_seconds of {part} is {sum:?} ms, not {milliseconds:?}"));
     }
+}
+
+/// Seconds since the epoch.
+fn since(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn ms(time: Duration) -> f64 {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    agent::{Agent, Config},
+    agent::Agent,
     alarms::{Alarm, exactly},
     host::Host,
     lan::{Lan, OURS},
@@ -121,7 +121,7 @@ pub fn play(story: &mut Story, link: Link) {
     let host = lan.host("shop", OURS);
     let shop = Shop::start(&lan, &host);
     let leak = Traffic::serve(&host, Lan::address(OURS), LEAK_PORT, 1_000, "hold");
-    let agent = Agent::start(&host, &Config::new("").args());
+    let agent = Agent::start(&host, &[]);
     let well = shop.customers(4, PORT, LEAVING);
     thread::sleep(Duration::from_secs(2));
     let served = well.told();
