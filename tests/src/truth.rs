@@ -62,9 +62,9 @@ pub fn accept_queue(host: &Host, port: u16) -> u64 {
 
 /// How many sockets in CLOSE_WAIT a process of this name holds at a port.
 #[must_use]
-pub fn close_waits(host: &Host, port: u16, process: &str) -> u64 {
+pub fn close_waits(host: &Host, port: &str, process: &str) -> usize {
     let text = host.sh(&format!("ss -Htnp state close-wait sport = :{port}"));
-    text.lines().filter(|line| line.contains(&format!("((\"{process}\","))).count() as u64
+    text.lines().filter(|line| line.contains(&format!("((\"{process}\","))).count()
 }
 
 /// The kernel's own count of mini-sockets (`/proc/net/sockstat`).
