@@ -11,7 +11,10 @@ use std::{
 use prometheus_parse::{Scrape, Value};
 use tempfile::TempDir;
 
-use crate::{capture::Reuses, host::Host, http::Door, journal::Journal, pod::Pod, process::Process, program};
+use crate::{
+    capture::Reuses, dns::Resolver, host::Host, http::Door, journal::Journal, pod::Pod, process::Process,
+    program,
+};
 
 /// Where each agent serves, on its own host's loopback.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
@@ -100,6 +103,15 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn start_by(host: &'a Host, command: Command, args: &[&str], state: &Path) -> Self {
         Self::run(host, command, args, state, Door::Open)
+    }
+
+    /// As [`Agent::start`], with a configuration, where names are resolved in a way of their own.
+    #[must_use]
+    pub fn start_seeing(host: &'a Host, resolver: &Resolver, config: &Config) -> Self {
+        let state = TempDir::new().expect("a temporary directory");
+        let agent = program("tcpwarden");
+        let command = resolver.command(host, agent.to_str().expect("the path is text"));
+        Self::run(host, command, &config.args(), state.path(), Door::Open)
     }
 
     /// Starts the agent of a pod, on the node `host`, and waits until it is ready.

@@ -1,5 +1,7 @@
 //! Packets on the wire, by tcpdump, and what they say about each connection.
 
+mod lives;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -36,11 +38,22 @@ impl Capture {
     /// As [`Self::start`], of the packets that `filter` lets through.
     #[must_use]
     pub fn of(host: &Host, filter: &str) -> Self {
+        Self::with(host, filter, "128")
+    }
+
+    /// As [`Self::of`], where programs say more than a few words; it takes more room, so it is not for a large load.
+    #[must_use]
+    pub fn of_talk(host: &Host, filter: &str) -> Self {
+        Self::with(host, filter, "2048")
+    }
+
+    /// No packet may be longer than `most`.
+    fn with(host: &Host, filter: &str, most: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let file = directory.path().join("capture.pcap");
         let mut command = host.command("tcpdump");
         command
-            .args(["-i", "eth0", "-s", "128", "-B", "65536", "-U", "--immediate-mode", "-Z", "root", "-w"])
+            .args(["-i", "eth0", "-s", most, "-B", "65536", "-U", "--immediate-mode", "-Z", "root", "-w"])
             .arg(&file)
             .arg(filter);
         let mut tcpdump =
@@ -236,15 +249,17 @@ impl Wire {
     /// Sums the connections to one port of one server.
     #[must_use]
     pub fn service(&self, server: IpAddr, port: u16) -> Service {
-        let current = self.flows.iter().map(|(key, segments)| (*key, segments));
-        let earlier = self.earlier.iter().map(|(key, segments)| (*key, segments));
         let mut sum = Service::default();
-        for ((_, to), segments) in current.chain(earlier) {
-            if to == SocketAddr::new(server, port) {
-                add_flow(&mut sum, segments);
-            }
-        }
+        self.connections(server, port).for_each(|(_, segments)| add_flow(&mut sum, segments));
         sum
+    }
+
+    /// The segments of each connection to one port of one server, with the client's address.
+    fn connections(&self, server: IpAddr, port: u16) -> impl Iterator<Item = (IpAddr, &[Segment])> {
+        let current = self.flows.iter();
+        let all = current.chain(self.earlier.iter().map(|(key, segments)| (key, segments)));
+        let ours = all.filter(move |((_, to), _)| *to == SocketAddr::new(server, port));
+        ours.map(|((from, _), segments)| (from.ip(), segments.as_slice()))
     }
 }
 

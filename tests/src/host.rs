@@ -98,6 +98,15 @@ impl Host {
         self.run("sysctl", ["-qw", &format!("{name}={value}")]);
     }
 
+    /// From now on whatever comes to this TCP port from elsewhere is dropped, as if nobody were there.
+    pub fn swallow(&self, port: u16) {
+        let rules = format!(
+            "table inet swallow {{ chain input {{ type filter hook input priority filter;\n\
+             iifname != \"lo\" tcp dport {port} drop; }}\n}}\n"
+        );
+        self.feed("nft", &["-f", "-"], &rules);
+    }
+
     /// Runs `inside` in a thread that has moved to this host.
     pub fn enter<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {

@@ -12,21 +12,31 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+pub mod aborted_early;
 pub mod agent;
+pub mod alarms;
 pub mod alerting;
 pub mod capture;
 pub mod certificates;
 pub mod dashboard;
+pub mod dns;
+pub mod ephemeral_ports;
+pub mod failover;
+pub mod hanging_dependency;
 pub mod host;
 pub mod http;
 pub mod journal;
+pub mod lan;
 pub mod machine;
 pub mod monitoring;
 pub mod nat;
+pub mod nginx;
 pub mod plays;
 pub mod pod;
 mod process;
 pub mod soak;
+pub mod stale_address;
+pub mod story;
 pub mod topology;
 pub mod traffic;
 pub mod truth;

@@ -9,7 +9,7 @@
 const PLAYS: u32 = 5;
 
 /// As many events may be missing from a void play, in one figure.
-const FEW: u64 = 6;
+pub(crate) const FEW: u64 = 6;
 
 /// How a play ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

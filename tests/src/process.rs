@@ -57,6 +57,15 @@ impl Process {
         rustix::process::Pid::from_child(&self.child)
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn end(&mut self) {
+        let _ = rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM);
+        let _ = within(Duration::from_secs(5), || match self.child.try_wait() {
+            Ok(None) => Err(()),
+            _ => Ok(()),
+        });
+    }
+
     /// Waits until it has ended, which it should within a minute.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let Self { name, child, .. } = self;

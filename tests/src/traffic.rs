@@ -4,10 +4,13 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, SystemTime},
 };
 
-use crate::{host::Host, program};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{dns::Resolver, host::Host, program};
 
 /// Who closes a connection first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,19 @@ impl First {
             Self::Server => "server",
         }
     }
+}
+
+/// One request or one attempt to connect, as its maker accounts for it.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When it began.
+    pub begun: SystemTime,
+    /// How long it took.
+    pub took: Duration,
+    /// What came of it: an HTTP status, `none`, `connected` or `failed`.
+    pub outcome: String,
+    /// Whom it was made to, where it went by a name.
+    pub address: Option<IpAddr>,
 }
 
 /// A `traffic` process; killed on drop if it still runs.
@@ -149,9 +165,79 @@ impl Traffic {
         }
     }
 
+    /// Starts a server that answers whatever is said by ten bytes, for a limited time.
+    #[must_use]
+    pub fn answer(host: &Host, address: IpAddr, port: u16, seconds: usize) -> Self {
+        Self::start(host, "answer", address, port, seconds, &[]).listening()
+    }
+
+    /// As [`Self::answer`], and by ten bytes more each time `pause` is over, for as long as the connection lasts.
+    #[must_use]
+    pub fn drip(host: &Host, address: IpAddr, port: u16, seconds: usize, pause: Duration) -> Self {
+        Self::start(host, "answer", address, port, seconds, &[&pause.as_millis().to_string()]).listening()
+    }
+
+    /// Starts a server of `threads` threads; each request takes one of them until the server behind has answered.
+    #[must_use]
+    pub fn front(host: &Host, at: SocketAddr, backlog: usize, threads: usize, behind: SocketAddr) -> Self {
+        let rest = [&*threads.to_string(), &behind.to_string()];
+        Self::start(host, "front", at.ip(), at.port(), backlog, &rest).listening()
+    }
+
+    /// Starts `count` customers who ask by HTTP, wait so long for the answer, and ask again after a pause.
+    #[must_use]
+    pub fn ask(host: &Host, to: SocketAddr, count: usize, pause: Duration, patience: Duration) -> Self {
+        let [pause, patience] = [pause, patience].map(|time| time.as_millis().to_string());
+        Self::start(host, "ask", to.ip(), to.port(), count, &[&pause, &patience]).asking()
+    }
+
+    /// Starts a caller that resolves a name, connects and closes, again and again.
+    #[must_use]
+    pub fn call(host: &Host, resolver: &Resolver, service: &str, patience: Duration) -> Self {
+        let mut command = resolver.command(host, program("traffic").to_str().expect("the path is text"));
+        command.args(["call", service, &patience.as_millis().to_string()]);
+        Self::run(command).asking()
+    }
+
+    /// Ends customers or a caller; returns what each of their attempts came to.
+    #[must_use]
+    pub fn told(mut self) -> Vec<Attempt> {
+        drop(self.stdin.take());
+        let mut attempts = Vec::new();
+        loop {
+            let line = self.line();
+            let mut words = line.split(' ');
+            let (Some(begun), Some(took), Some(outcome)) = (words.next(), words.next(), words.next()) else {
+                self.finish();
+                return attempts;
+            };
+            let nanoseconds = |text: &str| Duration::from_nanos(text.parse().expect("nanoseconds"));
+            attempts.push(Attempt {
+                begun: SystemTime::UNIX_EPOCH + nanoseconds(begun),
+                took: nanoseconds(took),
+                outcome: outcome.to_owned(),
+                address: words.next().map(|address| address.parse().expect("an address")),
+            });
+        }
+    }
+
+    /// Stops it: it does nothing any more, and the kernel goes on for it.
+    pub fn stall(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
+    }
+
+    fn asking(mut self) -> Self {
+        assert_eq!(self.line(), "asking");
+        self
+    }
+
     fn start(host: &Host, role: &str, address: IpAddr, port: u16, count: usize, rest: &[&str]) -> Self {
         let mut command = host.command(program("traffic"));
         command.args([role, &SocketAddr::new(address, port).to_string(), &count.to_string()]).args(rest);
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the traffic program starts");
         let stdin = child.stdin.take();

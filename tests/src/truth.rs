@@ -53,6 +53,20 @@ fn state_name(ss: &str) -> String {
     }
 }
 
+/// How many connections wait to be accepted at a port.
+#[must_use]
+pub fn accept_queue(host: &Host, port: u16) -> u64 {
+    let text = host.sh(&format!("ss -Htln sport = :{port}"));
+    text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+}
+
+/// How many sockets in CLOSE_WAIT a process of this name holds at a port.
+#[must_use]
+pub fn close_waits(host: &Host, port: &str, process: &str) -> usize {
+    let text = host.sh(&format!("ss -Htnp state close-wait sport = :{port}"));
+    text.lines().filter(|line| line.contains(&format!("((\"{process}\","))).count()
+}
+
 /// The kernel's own count of mini-sockets (`/proc/net/sockstat`).
 #[must_use]
 pub fn time_wait_buckets(host: &Host) -> u64 {

@@ -17,6 +17,14 @@ pub(crate) enum Incident {
     NatPool,
     /// Who hears of an exhausted NAT when, and of its end: the agent's notices, Prometheus, Alertmanager, webhooks (five minutes)
     Alerts,
+    /// A web tier that resolved its backend's name once, and a backend that moved (a minute)
+    StaleAddress,
+    /// A database that fails over, and a name that follows too late (a minute)
+    Failover,
+    /// A mail server that stalls, and what becomes of those who call it (three minutes)
+    HangingDependency,
+    /// Phones that do not speak the TLS version of the server (a minute)
+    AbortedEarly,
 }
 
 /// Plays an incident, with the agent as it is shipped.
@@ -24,6 +32,10 @@ pub(crate) fn play(incident: Incident) -> anyhow::Result<()> {
     let program = match incident {
         Incident::NatPool => "nat-pool",
         Incident::Alerts => "alerts",
+        Incident::StaleAddress => "stale-address",
+        Incident::Failover => "failover",
+        Incident::HangingDependency => "hanging-dependency",
+        Incident::AbortedEarly => "aborted-early",
     };
     shipped(program, &[])
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// Runs promtool over the example configuration, the rules it names, and their tests; amtool over Alertmanager's example.
 pub(crate) fn test() -> anyhow::Result<()> {
-    setup::monitoring()?;
+    setup::servers()?;
     let directory = Path::new("deploy/prometheus");
     promtool(&["check", "config"], &[directory.join("prometheus.yml")])?;
     promtool(&["check", "rules"], &files(directory, "-rules.yml")?)?;

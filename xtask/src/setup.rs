@@ -21,7 +21,7 @@ const CARGO_DEB: &str = "3.8.0";
 const CARGO_CYCLONEDX: &str = "0.5.9";
 
 /// Programs that the lab calls, and the Debian packages that have them.
-const TEST_TOOLS: [(&str, &str); 19] = [
+const TEST_TOOLS: [(&str, &str); 21] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nstat", "iproute2"),
@@ -34,6 +34,8 @@ const TEST_TOOLS: [(&str, &str); 19] = [
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("timeout", "coreutils"),
     ("prlimit", "util-linux"),
     ("nice", "coreutils"),
     ("faketime", "faketime"),
@@ -43,10 +45,12 @@ const TEST_TOOLS: [(&str, &str); 19] = [
     ("systemd-nspawn", "systemd-container"),
 ];
 
-/// Debian packages that are unpacked below [`TOOLS`], each into a directory of its name, and the programs wanted of them.
-const TAKEN_OUT: [(&str, &[&str]); 2] = [
-    ("prometheus", &["prometheus", "promtool"]),
-    ("prometheus-alertmanager", &["prometheus-alertmanager", "amtool"]),
+/// Debian packages that are unpacked below [`TOOLS`], each into a directory of its name, and the programs wanted of them, with where
+/// they lie.
+const TAKEN_OUT: [(&str, &str, &[&str]); 3] = [
+    ("prometheus", BIN, &["prometheus", "promtool"]),
+    ("prometheus-alertmanager", BIN, &["prometheus-alertmanager", "amtool"]),
+    ("nginx", "usr/sbin", &["nginx"]),
 ];
 const TOOLS: &str = "target/tools";
 const MACHINE: &str = "target/machine/bookworm";
@@ -190,7 +194,7 @@ fn cargo_command(package: &str, version: &str, ask: &[&str]) -> anyhow::Result<(
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     install(&TEST_TOOLS)?;
     helm()?;
-    monitoring()
+    servers()
 }
 
 /// Installs the packages whose programs are missing.
@@ -244,15 +248,15 @@ pub(crate) fn machine() -> anyhow::Result<&'static Path> {
     Ok(root)
 }
 
-/// Prometheus and Alertmanager with their tools; it needs no root.
-pub(crate) fn monitoring() -> anyhow::Result<()> {
-    TAKEN_OUT.iter().try_for_each(|(package, programs)| take_out(package, programs))
+/// Prometheus and Alertmanager with their tools, and nginx; it needs no root.
+pub(crate) fn servers() -> anyhow::Result<()> {
+    TAKEN_OUT.iter().try_for_each(|(package, place, programs)| take_out(package, place, programs))
 }
 
 /// Programs of a Debian package whose installation would start a server: they are only taken out of it.
-fn take_out(package: &str, programs: &[&str]) -> anyhow::Result<()> {
+fn take_out(package: &str, place: &str, programs: &[&str]) -> anyhow::Result<()> {
     let directory = Path::new(TOOLS).join(package);
-    let there = |program: &&str| find(program).is_some() || directory.join(BIN).join(program).exists();
+    let there = |program: &&str| find(program).is_some() || directory.join(place).join(program).exists();
     if programs.iter().all(there) {
         return Ok(());
     }
@@ -308,10 +312,10 @@ pub(crate) fn helm() -> anyhow::Result<()> {
 pub(crate) fn path_with_tools() -> anyhow::Result<std::ffi::OsString> {
     let tools = env::current_dir()?.join(TOOLS);
     let tools = TAKEN_OUT
-        .map(|(package, _)| package)
+        .map(|(package, place, _)| (package, place))
         .into_iter()
-        .chain(["helm"])
-        .map(|tool| tools.join(tool).join(BIN));
+        .chain([("helm", BIN)])
+        .map(|(tool, place)| tools.join(tool).join(place));
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(Into::into);
     Ok(env::join_paths(env::split_paths(&path).chain(system).chain(tools))?)

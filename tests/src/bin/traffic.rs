@@ -10,6 +10,10 @@
 //!     traffic welcome ADDRESS SECONDS FIRST     (accept many at a time until the time is over)
 //!     traffic pace    ADDRESS SECONDS RATE FIRST    (connect so often a second; print what came about and what failed)
 //!     traffic load    ADDRESS COUNT FIRST FROM  (connections from COUNT addresses upwards from FROM, at rates that come on stdin)
+//!     traffic answer  ADDRESS SECONDS [DRIP]    (ten bytes for whatever is said, until the time is over, and again every DRIP ms)
+//!     traffic ask     ADDRESS COUNT PAUSE PATIENCE  (so many customers ask by HTTP, until stdin ends; ms)
+//!     traffic front   ADDRESS BACKLOG THREADS BEHIND  (each request takes a thread, which asks the server behind)
+//!     traffic call    NAME:PORT PATIENCE        (resolve and connect again and again, until stdin ends; ms)
 //!
 //! FIRST is who closes first, `server` or `client`. All connections of a process take a step before any takes the next. Steps: `read` to the end of the stream, `peek`
 //! until data is there, `write` ten bytes, `shut` our side, `linger0`, `timeout1` (TCP_USER_TIMEOUT of one second),
@@ -18,6 +22,10 @@
 
 #![expect(clippy::print_stdout, reason = "it talks to the test")]
 
+#[path = "traffic/answering.rs"]
+mod answering;
+#[path = "traffic/asking.rs"]
+mod asking;
 #[path = "traffic/load.rs"]
 mod load;
 #[path = "traffic/paced.rs"]
@@ -40,8 +48,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [role, address, count, rest @ ..] = args.as_slice() else {
-        bail!("usage: traffic serve|connect|drain|flood|deaf|spoof|syn|welcome|pace|load ADDRESS COUNT …");
+        bail!(
+            "usage: traffic serve|connect|drain|flood|deaf|spoof|syn|welcome|pace|load|answer|ask|front|call ADDRESS COUNT …"
+        );
     };
+    let ms = |text: &str| anyhow::Ok(Duration::from_millis(text.parse().context("milliseconds")?));
+    if role == "call" {
+        return asking::call(address, ms(count)?);
+    }
     let address: SocketAddr = address.parse().context("ADDRESS")?;
     let count: usize = count.parse().context("COUNT")?;
     match (role.as_str(), rest) {
@@ -68,6 +82,18 @@ fn main() -> anyhow::Result<()> {
         }
         ("load", [first, from]) => {
             return load::load(address, u32::try_from(count)?, first.parse()?, from.parse().context("FROM")?);
+        }
+        ("answer", rest) => {
+            let drip = rest.first().map(|drip| ms(drip)).transpose()?;
+            return answering::answer(address, Duration::from_secs(count as u64), drip);
+        }
+        ("ask", [pause, patience]) => {
+            asking::ask(address, count, ms(pause)?, ms(patience)?);
+            return Ok(());
+        }
+        ("front", [threads, behind]) => {
+            let behind = behind.parse().context("BEHIND")?;
+            return asking::front(address, count, threads.parse().context("THREADS")?, behind);
         }
         _ => {}
     }
