@@ -1,7 +1,7 @@
 //! The figures of a moment that alerts look at.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -55,6 +55,8 @@ pub struct Facts<'a> {
     pub lost: &'a [LostFigures],
     /// Addresses that are called though their name no longer lists them, and the accounts they belong to.
     pub stale: &'a [(AccountId, StaleAddress)],
+    /// Accounts that nobody has called since their names ceased to list them.
+    pub left_behind: &'a HashSet<AccountId>,
     /// How watched names resolve.
     pub names: &'a [NameTrouble],
     /// Whether the configuration last given is in force.

@@ -78,7 +78,9 @@ impl Readings {
                 add(AlertName::PoolDiffers, subject, Reading { is_wrong, ..reading });
             }
         }
-        for (account, events) in facts.troubled {
+        // Where a service has moved away and nobody calls any more, what came to nothing is over.
+        let is_present = |account: &AccountId| !facts.left_behind.contains(account);
+        for (account, events) in facts.troubled.iter().filter(|(account, _)| is_present(account)) {
             let subject = Subject::Account(account.clone());
             if facts.tells.time_wait && account.direction == Direction::Inbound {
                 let values = vec![(Measure::RefusedPerMinute, events.refused as f64)];
@@ -185,7 +187,8 @@ impl Readings {
                 rise.usual() > 0
             }
         });
-        for (account, destination) in facts.destinations {
+        let present = facts.destinations.iter().filter(|(account, _)| !facts.left_behind.contains(*account));
+        for (account, destination) in present {
             let Destination { stalled, open, .. } = *destination;
             let rise = self.waiting.entry(account.clone()).or_insert_with(|| begin(stalled));
             let rise = rise.update(now, stalled);

@@ -1,7 +1,7 @@
 //! The part of the poll that is about watched names: what they list, and who calls what they no longer list.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use crate::{
     config::Settings,
     host::names::{Listing, Lookup, Resolver},
     model::{
-        AccountId, Callers, Groups,
+        AccountId, Callers, Groups, Peer,
         names::{Answer, Failover, NameFigures, NameTrouble, Names, Part, StaleAddress, Told, WatchId},
         refusals::Clocks,
     },
@@ -89,6 +89,12 @@ impl WatchedNames {
             (groups.account_of(&key), stale)
         };
         stale.into_iter().map(account).collect()
+    }
+
+    /// Accounts whose calls ended with a name's move. A group has other addresses, too.
+    pub fn left_behind(&self, groups: &Groups) -> HashSet<AccountId> {
+        let accounts = self.names.left_behind(&self.figures).into_iter().map(|key| groups.account_of(&key));
+        accounts.filter(|account| matches!(account.peer, Peer::Address(_))).collect()
     }
 
     pub fn troubles(&self, clocks: Clocks) -> Vec<NameTrouble> {

@@ -228,7 +228,9 @@ impl Poll {
         let mut close_waits = self.accounts.close_waits();
         let wanted = self.alerting.is_active(AlertName::CloseWaitGrowing);
         self.owners.complete(&mut self.probe, wanted, &mut close_waits);
+        let left_behind = self.names.left_behind(self.accounts.groups());
         let facts = Facts {
+            left_behind: &left_behind,
             pools: &pools.collect::<Vec<_>>(),
             troubled: &troubled,
             ephemeral: &ephemeral.collect::<Vec<_>>(),

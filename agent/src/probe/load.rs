@@ -3,7 +3,7 @@
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 

@@ -20,6 +20,7 @@ struct Play {
     pools: Vec<(AccountId, PoolFigures)>,
     troubled: HashMap<AccountId, Events>,
     ephemeral: Vec<(AccountId, EphemeralFigures)>,
+    left_behind: HashSet<AccountId>,
     destinations: HashMap<AccountId, Destination>,
     close_waits: BTreeMap<u16, CloseWaits>,
     host: HostFigures,
@@ -43,6 +44,7 @@ impl Play {
             pools: Vec::new(),
             troubled: HashMap::new(),
             ephemeral: Vec::new(),
+            left_behind: HashSet::new(),
             destinations: HashMap::new(),
             close_waits: BTreeMap::new(),
             host: HostFigures::default(),
@@ -78,6 +80,7 @@ impl Play {
                 pools: &pools,
                 troubled: &self.troubled,
                 ephemeral: &ephemeral,
+                left_behind: &self.left_behind,
                 destinations: &self.destinations,
                 close_waits: &self.close_waits,
                 tells: Tells { time_wait: true, aborted_early: true, stalled: true, ..Tells::default() },
@@ -492,6 +495,13 @@ fn a_refusal_is_an_answer_and_now_and_then_a_syn_is_lost() {
         let raised = play.seconds(60);
         assert!(!raised.contains(&(AlertName::BackendNotAnswering, WARNING)), "{events:?}: {raised:?}");
     }
+    // A service moved away, and everyone followed.
+    let mut play = Play::new("");
+    play.troubled = HashMap::from([(destination(1), syns(12, 40))]);
+    play.destinations =
+        HashMap::from([(destination(1), Destination { stalled: 12, open: 12, ..silent.clone() })]);
+    play.left_behind = HashSet::from([destination(1)]);
+    assert_eq!(play.seconds(60), []);
     // That it answered within the minute does not help for long.
     let mut play = Play::new("");
     play.troubled = HashMap::from([(destination(1), Events { connections: 46, ..syns(50, 0) })]);

@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use probe_ebpf::account::{Histogram, OUTBOUND, PeerKey};
 
 use super::{
-    Between, Change, Connections, Names, Outcome, Part, SECOND, SILENT, SLOW, STILL, WatchId, Watched,
-    listings::Known,
+    AT_ONCE, Between, Change, Connections, Names, Outcome, Part, SECOND, SILENT, SLOW, STILL, WatchId,
+    Watched, listings::Known,
 };
 use crate::model::Callers;
 
@@ -168,7 +168,7 @@ impl Names {
             let left = figures.left.filter(|_| figures.standing == Standing::Stale)?.latest_ns;
             let key = PeerKey::new(address, id.port, OUTBOUND);
             let calls = self.connections.get(&key).map(|connections| connections.traffic.calls);
-            let is_called = called_ns > left && now.saturating_sub(called_ns) <= STILL;
+            let is_called = called_ns > left + AT_ONCE && now.saturating_sub(called_ns) <= STILL;
             (is_called && !self.is_listed_elsewhere(id, address)).then(|| StaleAddress {
                 id: id.clone(),
                 address,
@@ -180,6 +180,20 @@ impl Names {
             })
         });
         stale.collect()
+    }
+
+    /// The destinations that nobody has called since their names ceased to list them: what came to nothing there is over.
+    #[must_use]
+    pub fn left_behind(&self, figures: &[NameFigures]) -> Vec<PeerKey> {
+        let each =
+            figures.iter().flat_map(|name| name.addresses.iter().map(move |address| (&name.id, address)));
+        let left_behind = each.filter_map(|(id, figures)| {
+            let AddressFigures { address, called_ns, .. } = *figures;
+            let left = figures.left.filter(|_| figures.standing != Standing::Listed)?.latest_ns;
+            let is_left = called_ns <= left + AT_ONCE && !self.is_listed_elsewhere(id, address);
+            is_left.then(|| PeerKey::new(address, id.port, OUTBOUND))
+        });
+        left_behind.collect()
     }
 
     /// How each name resolves.

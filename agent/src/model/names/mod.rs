@@ -51,6 +51,9 @@ pub const FAILOVER_BOUNDS_NS: [u64; BOUNDS] = [
     300 * SECOND,
 ];
 
+/// Whoever asked for a name just before it changed calls what it listed then.
+const AT_ONCE: u64 = 5 * SECOND;
+
 /// Whoever called an address within this time still does.
 const STILL: u64 = 60 * SECOND;
 
@@ -165,8 +168,8 @@ impl Names {
     /// Goes on once all of a reading is taken; returns the failovers that are over now.
     pub fn conclude(&mut self, now: u64, callers: &Callers) -> Vec<Failover> {
         for (key, connections) in &mut self.connections {
-            let Calls { last_success_ns, last_failure_ns, .. } = connections.traffic.calls;
-            let called = callers.last_call(key).max(last_success_ns).max(last_failure_ns);
+            // Not its failures: a SYN is repeated long after the call.
+            let called = callers.last_call(key).max(connections.traffic.calls.last_success_ns);
             connections.called = connections.called.max(called);
         }
         let connections = &self.connections;
