@@ -1,6 +1,7 @@
 //! The poll thread: owns the kernel side and the accounts.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -26,7 +27,8 @@ use crate::{
     config::{AlertName, Settings},
     host,
     model::{
-        Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval, pool::Ranges,
+        AccountId, Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval,
+        pool::Ranges,
     },
     probe::{HOOKS, Kept, Probe, Wishes, capability::Capability, monotonic_ns},
     serve::{Latest, View},
@@ -44,12 +46,14 @@ pub(super) enum Command {
     ReloadFailed,
 }
 
+/// Names of the processes that called each account last.
+type CallerNames = HashMap<AccountId, Vec<Arc<str>>>;
+
 /// Everything the loop owns.
 pub(super) struct Poll {
     probe: Probe,
     source: Source,
     accounts: Accounts,
-    callers: Callers,
     owners: Owners,
     source_ports: SourcePorts,
     names: WatchedNames,
@@ -107,7 +111,6 @@ impl Poll {
             probe,
             source,
             accounts: Accounts::new(groups(settings), retention(settings)),
-            callers: Callers::default(),
             owners,
             source_ports: SourcePorts::new(&settings.limits),
             names: WatchedNames::default(),
@@ -169,16 +172,17 @@ impl Poll {
         if Instant::now() >= self.census_due {
             self.take_census(now)?;
         }
-        let Self { probe, accounts, callers, source_ports, names, alerting, .. } = self;
+        let Self { probe, accounts, source_ports, names, alerting, .. } = self;
         probe.for_each_account(|key, account| {
             accounts.read(now, key, account);
             source_ports.read(now, &key, &account.counters);
             names.read(&key, &account.calls);
         })?;
         source_ports.poll(now, probe, accounts)?;
-        *callers = Callers::default();
+        let mut callers = Callers::default();
         probe.for_each_caller(|key, last_ns| callers.add(key, last_ns))?;
-        names.poll(callers);
+        names.poll(&callers);
+        let callers = callers.by_account(accounts.groups());
         accounts.rank(now, &alerting.accounts());
         for (key, seen) in accounts.idle(now) {
             if probe.remove_idle_account(&key, &seen)? {
@@ -186,9 +190,9 @@ impl Poll {
                 source_ports.forget(&key, probe)?;
             }
         }
-        let snapshot = self.snapshot()?;
+        let snapshot = self.snapshot(&callers)?;
         self.tell_losses(&snapshot.itself.lost);
-        self.alert(now, &snapshot);
+        self.alert(now, &snapshot, &callers);
         let view = View { snapshot, alerts: self.alerting.view() };
         service::alive(&status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
@@ -209,7 +213,7 @@ impl Poll {
     }
 
     /// Puts what was measured before those who judge it.
-    fn alert(&mut self, now: Duration, snapshot: &Snapshot) {
+    fn alert(&mut self, now: Duration, snapshot: &Snapshot, callers: &CallerNames) {
         let pools = self.source_ports.figures().iter().map(|AddressPool { account, address, figures }| {
             PoolFact { account, address: *address, figures }
         });
@@ -221,9 +225,8 @@ impl Poll {
         });
         let troubled = self.accounts.troubled(now);
         let mut destinations = self.accounts.destinations(monotonic_ns());
-        let mut callers = self.callers.by_account(self.accounts.groups());
         for (id, destination) in &mut destinations {
-            destination.callers = callers.remove(id).unwrap_or_default();
+            destination.callers = callers.get(id).cloned().unwrap_or_default();
         }
         let mut close_waits = self.accounts.close_waits();
         let wanted = self.alerting.is_active(AlertName::CloseWaitGrowing);
@@ -259,7 +262,7 @@ impl Poll {
         Ok(())
     }
 
-    fn snapshot(&mut self) -> anyhow::Result<Snapshot> {
+    fn snapshot(&mut self, callers: &CallerNames) -> anyhow::Result<Snapshot> {
         let tallies = self.probe.tallies()?;
         for stats in self.probe.program_stats() {
             let runs = tallies[HOOKS[stats.hook].runs as usize];
@@ -267,10 +270,9 @@ impl Poll {
         }
         let mut accounts = self.accounts.export();
         self.source_ports.complete(&mut accounts);
-        let mut callers = self.callers.by_account(self.accounts.groups());
         for account in &mut accounts {
             if let Some(id) = account.id() {
-                account.callers = callers.remove(&id).unwrap_or_default();
+                account.callers = callers.get(&id).cloned().unwrap_or_default();
             }
         }
         Ok(Snapshot {
