@@ -30,12 +30,15 @@ use crate::{
         AccountId, Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval,
         pool::Ranges,
     },
-    probe::{HOOKS, Kept, Probe, Wishes, capability::Capability, monotonic_ns},
+    probe::{HOOKS, Kept, Probe, Wishes, capability::Capability, give_back_memory, monotonic_ns},
     serve::{Latest, View},
 };
 
 /// Time between two readings of the kernel's counters.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// Time between two occasions of giving back what bursts have taken.
+const TIDY: Duration = Duration::from_secs(10);
 
 /// Maps, and what else may find no room, whose size is no setting.
 const FIXED: [&str; 3] = ["alerts", "evidence", "log"];
@@ -61,6 +64,7 @@ pub(super) struct Poll {
     overheads: [Overhead; HOOKS.len()],
     census: LastCensus,
     census_due: Instant,
+    tidied_at: Instant,
     config_reloaded: bool,
     /// Maps that were full at some time.
     full: Vec<&'static str>,
@@ -118,6 +122,7 @@ impl Poll {
             overheads: Default::default(),
             census: LastCensus::default(),
             census_due: now,
+            tidied_at: now,
             config_reloaded: true,
             full: Vec::new(),
             cpu_budget: settings.cpu_budget,
@@ -259,6 +264,10 @@ impl Poll {
         self.source_ports.settle(now, &census.rows);
         self.names.settle(&census.rows);
         self.census = LastCensus::new(&census, kernel, interval);
+        if self.tidied_at.elapsed() >= TIDY {
+            give_back_memory();
+            self.tidied_at = Instant::now();
+        }
         Ok(())
     }
 

@@ -289,11 +289,7 @@ impl Probe {
     /// Forgets the kernel's types, which only loading needs: they are most of the agent's memory until then.
     pub fn finish_loading(&mut self) {
         self.btf = None;
-        // SAFETY: malloc_trim only returns free pages to the kernel; it has no precondition.
-        #[cfg(target_env = "gnu")]
-        unsafe {
-            libc::malloc_trim(0);
-        }
+        give_back_memory();
     }
 
     /// Gives up every right that reading does not need; nothing can be loaded or attached any more. To be called before a thread is
@@ -402,6 +398,15 @@ impl Probe {
     #[must_use]
     pub fn program_stats(&self) -> Vec<ProgramStats> {
         stats::of(&self.ebpf, &self.hooks)
+    }
+}
+
+/// Gives the kernel back what is free of the heap: glibc keeps what a burst has taken.
+pub fn give_back_memory() {
+    // SAFETY: malloc_trim only returns free pages to the kernel; it has no precondition.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

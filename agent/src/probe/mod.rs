@@ -19,6 +19,6 @@ mod ticks;
 
 pub use clock::monotonic_ns;
 pub use hooks::{HOOKS, Hook, HookReport, Mode, Way};
-pub use load::{Probe, ProbeError, Wishes};
+pub use load::{Probe, ProbeError, Wishes, give_back_memory};
 pub use rights::{Kept, keep_for_starting};
 pub use stats::ProgramStats;

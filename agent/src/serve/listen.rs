@@ -50,6 +50,13 @@ pub struct RefusedConnections {
     pub tls: AtomicU64,
 }
 
+impl RefusedConnections {
+    /// All of them.
+    pub(super) fn counts(&self) -> [u64; 3] {
+        [&self.limit, &self.timeout, &self.tls].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
 /// After a failure to accept, which may last (no file descriptors left).
 const PAUSE: Duration = Duration::from_secs(1);
 

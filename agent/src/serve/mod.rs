@@ -13,10 +13,16 @@ mod runbooks;
 mod text;
 mod web_config;
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::TcpListener,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use axum::{
     Router,
+    body::Bytes,
     extract::{Path, State},
     http::{StatusCode, header},
     middleware,
@@ -84,6 +90,32 @@ struct Shared {
     refused: Arc<RefusedConnections>,
     slots: Option<Semaphore>,
     telemetry_path: String,
+    rendered: Mutex<Option<Rendered>>,
+}
+
+/// The last metrics that were rendered: whoever scrapes in the same second is given them, too.
+struct Rendered {
+    view: Weak<View>,
+    refused: [u64; 3],
+    body: Bytes,
+}
+
+impl Shared {
+    /// The metrics of a view, rendered at most once.
+    fn rendered(&self, view: &Arc<View>) -> anyhow::Result<Bytes> {
+        let refused = self.refused.counts();
+        let mut last = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = &*last
+            && last.view.as_ptr() == Arc::as_ptr(view)
+            && last.refused == refused
+        {
+            return Ok(last.body.clone());
+        }
+        let body = Bytes::from(render(view, &self.refused)?);
+        // As long as it is remembered, no other view can lie at its address.
+        *last = Some(Rendered { view: Arc::downgrade(view), refused, body: body.clone() });
+        Ok(body)
+    }
 }
 
 /// Renders a view as Prometheus text format 0.0.4.
@@ -136,7 +168,13 @@ impl Server {
         let protection = Arc::new(protection);
         let refused = Arc::<RefusedConnections>::default();
         let slots = max_requests.map(Semaphore::new);
-        let shared = Arc::new(Shared { snapshots, refused: Arc::clone(&refused), slots, telemetry_path });
+        let shared = Arc::new(Shared {
+            snapshots,
+            refused: Arc::clone(&refused),
+            slots,
+            telemetry_path,
+            rendered: Mutex::default(),
+        });
         let router = Router::new()
             .route("/", get(landing))
             .route(&path, get(metrics))
@@ -208,7 +246,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     if made.elapsed() > STALE {
         return (StatusCode::SERVICE_UNAVAILABLE, NO_LONGER_UPDATED).into_response();
     }
-    match render(&view, &shared.refused) {
+    match shared.rendered(&view) {
         Ok(body) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
         }
