@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use lab::soak::{Plan, play};
 
-/// What the agent may hold with 10,000 peers; here there are a thousand.
-const MOST_MEMORY_KIB: f64 = 25.0 * 1_024.0;
-
 #[test]
 fn a_load_with_faults_thrown_in() {
     let report = play(
@@ -19,10 +16,7 @@ fn a_load_with_faults_thrown_in() {
         |_| {},
     );
     assert_eq!(report.wrong, [""; 0], "{report:#?}");
-    // Forty seconds do not tell a leak from what the first bursts of each kind take: that is for the long one to judge.
-    let (memory, others) = report.growth.split_first().expect("memory comes first");
-    assert!(memory.medians.iter().all(|&kib| kib < MOST_MEMORY_KIB), "{report:#?}");
-    assert!(others.iter().all(|growth| growth.growth <= growth.allowed), "{report:#?}");
+    assert!(report.growth.iter().all(|growth| growth.growth <= growth.allowed), "{report:#?}");
     assert!(report.faults.iter().all(|&(_, count)| count > 0), "{report:#?}");
     // What was compared is not nothing.
     assert!(

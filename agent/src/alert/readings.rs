@@ -81,41 +81,12 @@ impl Readings {
         // Where a service has moved away and nobody calls any more, what came to nothing is over.
         let is_present = |account: &AccountId| !facts.left_behind.contains(account);
         for (account, events) in facts.troubled.iter().filter(|(account, _)| is_present(account)) {
-            let subject = Subject::Account(account.clone());
-            if facts.tells.time_wait && account.direction == Direction::Inbound {
-                let values = vec![(Measure::RefusedPerMinute, events.refused as f64)];
-                let reading = Reading::of(values, Sentence::ReuseRefused(account, *events));
-                add(AlertName::PortReuseRefused, subject.clone(), reading);
-            }
-            let (retries, all) = syns(account.direction, events, facts);
-            let ratio = if retries < ENOUGH_RETRIES { 0.0 } else { retries as f64 / all as f64 };
-            let values = vec![(Measure::RetryRatio, ratio)];
-            let reading = Reading::of(values, Sentence::SynRetries { account, retries, all });
-            add(AlertName::SynRetriesHigh, subject.clone(), reading);
-            match account.direction {
-                Direction::Outbound => {
-                    let Some(destination) = facts.destinations.get(account) else { continue };
-                    let unanswered = unanswered(events, destination);
-                    let values = vec![(Measure::UnansweredPerMinute, unanswered as f64)];
-                    let sentence =
-                        Sentence::NotAnswering { account, unanswered, events: *events, destination };
-                    add(AlertName::BackendNotAnswering, subject, Reading::of(values, sentence));
+            for (name, measure, value, sentence) in of_events(account, events, facts) {
+                // Most have one trouble and not the others, and there may be thousands of them.
+                if value > 0.0 {
+                    let reading = Reading::of(vec![(measure, value)], sentence);
+                    add(name, Subject::Account(account.clone()), reading);
                 }
-                Direction::Inbound if facts.tells.aborted_early => {
-                    let Events { aborted, connections, .. } = *events;
-                    let ratio = if aborted < ENOUGH_ABORTED {
-                        0.0
-                    } else {
-                        aborted as f64 / connections.max(aborted) as f64
-                    };
-                    let sentence = Sentence::Aborted { account, aborted, all: connections.max(aborted) };
-                    add(
-                        AlertName::AbortedEarly,
-                        subject,
-                        Reading::of(vec![(Measure::AbortedRatio, ratio)], sentence),
-                    );
-                }
-                Direction::Inbound => {}
             }
         }
         for (account, stale) in facts.stale {
@@ -262,6 +233,38 @@ fn ports_near_limit(fact: EphemeralFact<'_>) -> Reading<'_> {
     ];
     let seconds_left = Some(figures.exhaustion_seconds).filter(|seconds| seconds.is_finite());
     Reading { seconds_left, ..Reading::of(values, Sentence::PortsNearLimit(fact)) }
+}
+
+/// What the last minute of an account means to each alert that looks at it.
+fn of_events<'a>(
+    account: &'a AccountId,
+    events: &'a Events,
+    facts: &'a Facts<'_>,
+) -> impl Iterator<Item = (AlertName, Measure, f64, Sentence<'a>)> {
+    let (retries, all) = syns(account.direction, events, facts);
+    let ratio = if retries < ENOUGH_RETRIES { 0.0 } else { retries as f64 / all as f64 };
+    let sentence = Sentence::SynRetries { account, retries, all };
+    let repeated = (AlertName::SynRetriesHigh, Measure::RetryRatio, ratio, sentence);
+    let is_inbound = account.direction == Direction::Inbound;
+    let refused = (is_inbound && facts.tells.time_wait).then(|| {
+        let sentence = Sentence::ReuseRefused(account, events);
+        (AlertName::PortReuseRefused, Measure::RefusedPerMinute, events.refused as f64, sentence)
+    });
+    let aborted = (is_inbound && facts.tells.aborted_early).then(|| {
+        let Events { aborted, connections, .. } = *events;
+        // Those that began before the minute may be the more.
+        let all = connections.max(aborted);
+        let ratio = if aborted < ENOUGH_ABORTED { 0.0 } else { aborted as f64 / all as f64 };
+        let sentence = Sentence::Aborted { account, aborted, all };
+        (AlertName::AbortedEarly, Measure::AbortedRatio, ratio, sentence)
+    });
+    // Only destinations of ours are among these.
+    let unanswered = facts.destinations.get(account).map(|destination| {
+        let unanswered = unanswered(events, destination);
+        let sentence = Sentence::NotAnswering { account, unanswered, events, destination };
+        (AlertName::BackendNotAnswering, Measure::UnansweredPerMinute, unanswered as f64, sentence)
+    });
+    [Some(repeated), refused, aborted, unanswered].into_iter().flatten()
 }
 
 /// SYNs of ours in the last minute that nothing answered, if nothing has for a while: now and then one is lost. A RST is an answer, too:

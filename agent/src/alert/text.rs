@@ -89,10 +89,10 @@ pub fn advice(name: AlertName) -> &'static str {
 #[derive(Debug)]
 pub(super) enum Sentence<'a> {
     NearLimit(PoolFact<'a>),
-    ReuseRefused(&'a AccountId, Events),
+    ReuseRefused(&'a AccountId, &'a Events),
     PoolDiffers(PoolFact<'a>),
     PortsNearLimit(EphemeralFact<'a>),
-    NotAnswering { account: &'a AccountId, unanswered: u64, events: Events, destination: &'a Destination },
+    NotAnswering { account: &'a AccountId, unanswered: u64, events: &'a Events, destination: &'a Destination },
     Hanging { account: &'a AccountId, destination: &'a Destination },
     Aborted { account: &'a AccountId, aborted: u64, all: u64 },
     CloseWaits(u16, &'a CloseWaits),

@@ -70,6 +70,9 @@ pub type Latest = Option<(Instant, Arc<View>)>;
 /// Snapshots come every second; when the last is older than this the loop that makes them hangs.
 const STALE: Duration = Duration::from_secs(30);
 
+/// An account takes so many bytes of a body at most, or hardly more.
+const BODY_BYTES: usize = 16 * 1024;
+
 const NO_LONGER_UPDATED: &str = "the figures are no longer updated\n";
 
 /// How to serve.
@@ -120,7 +123,8 @@ impl Shared {
 
 /// Renders a view as Prometheus text format 0.0.4.
 pub fn render(view: &View, refused: &RefusedConnections) -> anyhow::Result<Vec<u8>> {
-    let mut body = Vec::with_capacity(256 * 1024);
+    // Room that is not needed is never touched; a body that grows is copied, and twice in memory meanwhile.
+    let mut body = Vec::with_capacity(256 * 1024 + BODY_BYTES * view.snapshot.accounts.len());
     fixed::encode(view, refused, &mut body)?;
     peers::encode(&view.snapshot, &mut body);
     names::encode(&view.snapshot.names, &mut body);
