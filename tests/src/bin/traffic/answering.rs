@@ -4,29 +4,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    time::timeout,
+    net::TcpStream,
 };
 
-use super::{listen, paced::runtime};
+use super::paced::accept;
 
 /// Accepts until `time` is over. Whatever is said on a connection, ten bytes answer it, and again every `drip`, if there is one, as long
 /// as the connection lasts.
 pub(super) fn answer(address: SocketAddr, time: Duration, drip: Option<Duration>) -> anyhow::Result<()> {
-    let listener: std::net::TcpListener = listen(address)?.into();
-    listener.set_nonblocking(true)?;
-    runtime()?.block_on(async {
-        let listener = TcpListener::from_std(listener)?;
-        let accept = async {
-            loop {
-                if let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(converse(stream, drip));
-                }
-            }
-        };
-        let _ = timeout(time, accept).await;
-        Ok(())
-    })
+    accept(address, time, move |stream| converse(stream, drip))
 }
 
 async fn converse(mut stream: TcpStream, drip: Option<Duration>) {

@@ -52,6 +52,18 @@ pub(super) fn runtime() -> io::Result<runtime::Runtime> {
 
 /// Accepts until `time` is over.
 pub(super) fn welcome(address: SocketAddr, time: Duration, first: First) -> anyhow::Result<()> {
+    accept(address, time, |stream| greet(stream, first))
+}
+
+/// Accepts until `time` is over, and hands each connection to a task of its own.
+pub(super) fn accept<T>(
+    address: SocketAddr,
+    time: Duration,
+    serve: impl Fn(TcpStream) -> T,
+) -> anyhow::Result<()>
+where
+    T: Future<Output = ()> + Send + 'static,
+{
     let listener: std::net::TcpListener = listen(address)?.into();
     listener.set_nonblocking(true)?;
     runtime()?.block_on(async {
@@ -59,7 +71,7 @@ pub(super) fn welcome(address: SocketAddr, time: Duration, first: First) -> anyh
         let accept = async {
             loop {
                 if let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(greet(stream, first));
+                    tokio::spawn(serve(stream));
                 }
             }
         };
