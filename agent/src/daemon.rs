@@ -4,19 +4,21 @@
 mod alerting;
 mod figures;
 mod lock;
+mod lookup;
 mod names;
 mod owners;
 mod poll;
 mod pools;
+mod remembering;
 mod service;
 mod state;
 
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::mpsc,
-    thread,
-    time::Duration,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -26,8 +28,11 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use self::poll::{Command, Poll};
 pub use self::state::State;
+use self::{
+    lookup::Answers,
+    poll::{Command, Poll},
+};
 use crate::{
     config::Settings,
     host,
@@ -117,6 +122,7 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
 
     let (publish, snapshots) = watch::channel(None);
     let poll = Poll::start(&settings, publish)?;
+    let answers = Answers::new(poll.history(), snapshots.clone());
     let (commands, inbox) = mpsc::channel();
     let (finished, mut poll_finished) = oneshot::channel();
     let poller = thread::Builder::new()
@@ -128,10 +134,12 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
 
     log::info!("serving {scheme}://{}{}", settings.listen_address, settings.telemetry_path);
     let options = serve::Options {
+        host: host::name(),
         telemetry_path: settings.telemetry_path.clone(),
         max_requests: settings.max_requests,
         protection,
         limits: Limits { connections: connections()?, ..Limits::default() },
+        lookup: Arc::new(answers),
     };
     let outcome = runtime.block_on(async {
         let (stop, stopped) = oneshot::channel::<()>();
@@ -171,13 +179,18 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     drop(commands);
     if outcome.is_ok() {
         log::info!("stopping");
-        let deadline = std::time::Instant::now() + GRACE;
-        while !poller.is_finished() && std::time::Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_for(&poller, GRACE * 2);
     }
     runtime.shutdown_background();
     outcome
+}
+
+/// Waits until a thread has ended, or so long.
+fn wait_for(thread: &JoinHandle<()>, most: Duration) {
+    let deadline = Instant::now() + most;
+    while !thread.is_finished() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Connections that may be served at the same time: as many as usual, if there are files enough for them and for the agent.
@@ -223,6 +236,7 @@ fn reload(overrides: &Overrides, scheme: &str, running: &Settings, commands: &mp
                     s.aborted,
                     s.census,
                     s.state_directory.clone(),
+                    s.history.is_some(),
                     limits,
                 )
             };
@@ -230,7 +244,7 @@ fn reload(overrides: &Overrides, scheme: &str, running: &Settings, commands: &mp
                 log::info!("configuration reloaded");
             } else {
                 log::warn!(
-                    "configuration reloaded; changes of [web], [probe], [state], census.source and sizes need a restart"
+                    "configuration reloaded; changes of [web], [probe], [state], census.source and sizes need a restart, and so does keeping a history or not"
                 );
             }
             Command::Reconfigure(Box::new(settings))

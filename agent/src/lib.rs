@@ -6,13 +6,17 @@
 #![deny(missing_docs)]
 
 pub mod alert;
+pub mod api;
 pub mod census;
 pub mod config;
 pub mod daemon;
+pub mod history;
 pub mod host;
 pub mod logging;
 pub mod model;
 pub mod notify;
+pub mod plot;
 pub mod probe;
+pub mod report;
 pub mod serve;
 pub mod sock_diag;

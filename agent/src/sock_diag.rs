@@ -28,6 +28,8 @@ pub struct DiagSocket {
     pub receive_queue: u32,
     /// Of a listener: how many may wait.
     pub send_queue: u32,
+    /// Which socket it is; 0 for one that no process owns.
+    pub inode: u32,
 }
 
 /// Set by the kernel when what it was walking changed so much that the dump may be incomplete.
@@ -103,6 +105,7 @@ pub fn parse(mut datagram: &[u8], each: &mut impl FnMut(DiagSocket)) -> io::Resu
                     is_mini_socket: socket.timer == Some(Timer::TimeWait),
                     receive_queue: socket.recv_queue,
                     send_queue: socket.send_queue,
+                    inode: socket.inode,
                 });
             }
             NetlinkPayload::Done(_) => return Ok(true),

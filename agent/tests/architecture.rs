@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room with the rooms it may import. `main` and `cli` may import everything.
-const TABLE: [(&str, &[&str]); 11] = [
+const TABLE: [(&str, &[&str]); 15] = [
     ("config", &[]),
     ("sock_diag", &[]),
     ("probe", &["config"]),
@@ -19,8 +19,27 @@ const TABLE: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("alert", &["model", "config"]),
     ("notify", &["alert", "model", "config"]),
-    ("serve", &["alert", "model", "config"]),
-    ("daemon", &["alert", "census", "config", "host", "logging", "model", "notify", "probe", "serve"]),
+    ("api", &["alert", "model"]),
+    ("plot", &["model"]),
+    ("report", &["model", "plot"]),
+    ("serve", &["alert", "api", "model", "plot", "config"]),
+    ("history", &["model", "config"]),
+    (
+        "daemon",
+        &[
+            "alert",
+            "census",
+            "config",
+            "history",
+            "host",
+            "logging",
+            "model",
+            "notify",
+            "probe",
+            "serve",
+            "sock_diag",
+        ],
+    ),
 ];
 
 /// What the pure rooms must not even name.

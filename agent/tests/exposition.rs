@@ -13,8 +13,8 @@ use tcpwarden::{
     alert::{Alert, Figure, Reach, Subject},
     config::{AlertName, Severity},
     model::{
-        AccountId, CensusFigures, Direction, ExportedAccount, HostFigures, LostFigures, NotificationFigures,
-        Peer, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
+        AccountId, CensusFigures, Direction, ExportedAccount, HistoryFigures, HostFigures, LostFigures,
+        NotificationFigures, Peer, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
         names::{AddressFigures, Between, NameFigures, Outcome, Standing, WatchId},
         pool::{Load, PoolFigures, Ranges},
         refusals::Clocks,
@@ -29,6 +29,7 @@ fn account(who: Option<(Peer, u16)>, direction: Direction) -> ExportedAccount {
         counters: Counters::zeroed(),
         sockets: [0; STATES],
         stalled: 0,
+        connections_per_second: 0.0,
         gave_up: 0,
         calls: Calls::default(),
         callers: Vec::new(),
@@ -109,6 +110,7 @@ fn snapshot() -> Snapshot {
     let runs = RunFigures { runs: 10, seconds: Some(0.000_001), missed: Some(0) };
     Snapshot {
         accounts: vec![nat, backend, account(None, Direction::Inbound), account(None, Direction::Outbound)],
+        groups: Arc::default(),
         tells: Tells {
             retransmits: true,
             synack_retries: true,
@@ -121,13 +123,14 @@ fn snapshot() -> Snapshot {
         },
         taken: Clocks { monotonic_ns: 100_000_000_000, unix_seconds: 1_795_000_100.5 },
         refused_reuses: Arc::default(),
+        refused_reuses_before: 0,
         names: [watched_name()].into(),
         failovers: Arc::default(),
         host: HostFigures {
             sockets,
             time_wait_buckets: 41,
             time_wait_buckets_limit: Some(131_072),
-            listen_queues: vec![QueueFigures { port: 443, waiting: 2, limit: 4096 }],
+            listen_queues: vec![QueueFigures { port: 443, waiting: 2, limit: 4096, sockets: Vec::new() }],
             sysctls: vec![("net.ipv4.tcp_fin_timeout", 60)],
             ..HostFigures::default()
         },
@@ -155,6 +158,7 @@ fn snapshot() -> Snapshot {
                 dropped: 0,
             }],
             state_last_save_successful: true,
+            history: Some(HistoryFigures { trouble: None, bytes: 65_536, limit_bytes: 268_435_456 }),
             config_last_reload_successful: true,
             cpu_seconds: 0.5,
             resident_bytes: 8_000_000,
@@ -184,7 +188,7 @@ fn alerts() -> AlertView {
 }
 
 fn body(snapshot: &Snapshot) -> String {
-    let view = View { snapshot: snapshot.clone(), alerts: alerts() };
+    let view = View { snapshot: Arc::new(snapshot.clone()), alerts: alerts() };
     String::from_utf8(serve::render(&view, &RefusedConnections::default()).expect("rendered")).expect("text")
 }
 

@@ -25,6 +25,9 @@ _tcpwarden() {
             tcpwarden,help)
                 cmd="tcpwarden__subcmd__help"
                 ;;
+            tcpwarden,report)
+                cmd="tcpwarden__subcmd__report"
+                ;;
             tcpwarden,run)
                 cmd="tcpwarden__subcmd__run"
                 ;;
@@ -37,6 +40,9 @@ _tcpwarden() {
             tcpwarden__subcmd__help,help)
                 cmd="tcpwarden__subcmd__help__subcmd__help"
                 ;;
+            tcpwarden__subcmd__help,report)
+                cmd="tcpwarden__subcmd__help__subcmd__report"
+                ;;
             tcpwarden__subcmd__help,run)
                 cmd="tcpwarden__subcmd__help__subcmd__run"
                 ;;
@@ -47,7 +53,7 @@ _tcpwarden() {
 
     case "${cmd}" in
         tcpwarden)
-            opts="-h -V --help --version run check census help"
+            opts="-h -V --help --version run check census report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -109,7 +115,7 @@ _tcpwarden() {
             return 0
             ;;
         tcpwarden__subcmd__help)
-            opts="run check census help"
+            opts="run check census report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -164,6 +170,20 @@ _tcpwarden() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        tcpwarden__subcmd__help__subcmd__report)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         tcpwarden__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -171,6 +191,48 @@ _tcpwarden() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tcpwarden__subcmd__report)
+            opts="-o -h --since --until --peer --format --output --state.directory --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --peer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "markdown html json" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state.directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

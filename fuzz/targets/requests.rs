@@ -7,7 +7,7 @@
 use std::{fs, sync::Arc};
 
 use libfuzzer_sys::fuzz_target;
-use tcpwarden::serve::{Limits, Options, Protection, View, serve_stream};
+use tcpwarden::serve::{Limits, Nobody, Options, Protection, View, serve_stream};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split},
@@ -39,10 +39,12 @@ async fn converse(request: &[u8], protected: bool) -> Vec<u8> {
         Protection::load(None).expect("no file, no mistake")
     };
     let options = Options {
+        host: "web1".to_owned(),
         telemetry_path: "/metrics".to_owned(),
         max_requests: Some(40),
         protection,
         limits: Limits::default(),
+        lookup: Arc::new(Nobody),
     };
     let (_sender, snapshots) = watch::channel(Some((Instant::now(), Arc::new(View::default()))));
     let (ours, theirs) = duplex(64 * 1024);

@@ -2,7 +2,7 @@
 //!
 //! A set-associative table, as a CPU's cache is: one half of the hash of a 4-tuple chooses a set, and inside the set a slot is
 //! found by the other half. One array access per close and per open, 16 bytes per tuple, and it is known what is forgotten, none of
-//! which an LRU map gives. Two tuples of the same hash would be taken for one (4 in 10^9 lookups); the hash is seeded.
+//! which an LRU map gives. Two closed tuples of the same hash would be taken for one (4 in 10^9 lookups); the hash is seeded.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -15,7 +15,7 @@ pub const WAYS: u32 = 8;
 pub struct TupleSlot {
     /// Half of the hash of the 4-tuple; 0 is an empty slot.
     pub tag: u32,
-    /// Of a closed 4-tuple: the sequence number after our last.
+    /// Of a closed 4-tuple: the sequence number after our last. Of a SYN: its own.
     pub next_sent: u32,
     /// Monotonic time in nanoseconds, whose three lowest bits are flags; 0 in an empty slot.
     pub stamp: u64,

@@ -18,9 +18,11 @@ use crate::{
 };
 
 /// Closed 4-tuples.
-pub const CLOSED_TUPLES: Memory = Memory { map: &CLOSED, sets: &CLOSED_SETS, forgot: Tally::LostClosed };
-/// SYNs: 4-tuples with the sequence number in the place of the padding.
-pub const SEEN_SYNS: Memory = Memory { map: &SYNS, sets: &SYN_SETS, forgot: Tally::LostSyns };
+pub const CLOSED_TUPLES: Memory =
+    Memory { map: &CLOSED, sets: &CLOSED_SETS, forgot: Tally::LostClosed, by_sequence: false };
+/// SYNs, by 4-tuple and sequence number. Of the millions that a flood brings, two of one hash would be taken for a repeated one.
+pub const SEEN_SYNS: Memory =
+    Memory { map: &SYNS, sets: &SYN_SETS, forgot: Tally::LostSyns, by_sequence: true };
 
 const EMPTY: TupleSlot = TupleSlot { tag: 0, next_sent: 0, stamp: 0 };
 
@@ -30,6 +32,8 @@ pub struct Memory {
     sets: &'static Global<u32>,
     /// Where a tuple is counted that is forgotten too soon.
     forgot: Tally,
+    /// Whether a tuple is the same only if its sequence number is, too.
+    by_sequence: bool,
 }
 
 impl Memory {
@@ -73,14 +77,17 @@ impl Memory {
             let mut known = 0;
             for way in 0..WAYS as usize {
                 let slot = (*set).slots[way];
-                let hit = all_ones_if_equal(slot.tag, tag);
+                let mut hit = all_ones_if_equal(slot.tag, tag);
+                if self.by_sequence {
+                    hit &= all_ones_if_equal(slot.next_sent, next_sent);
+                }
                 known |= slot.stamp & hit;
                 // The tuple's own slot is older than any, an empty one than the others.
                 let age = (slot.stamp & !STAMP_FLAGS) | u64::from(WAYS);
                 oldest = earlier(oldest, (age & !hit) | way as u64);
             }
             let slot = &raw mut (*set).slots[below_ways(oldest)];
-            let in_use = (*slot).tag != 0 && (*slot).tag != tag;
+            let in_use = (*slot).tag != 0 && known == 0;
             if in_use && now.wrapping_sub((*slot).stamp) < WORTH_REMEMBERING_NS {
                 tally(self.forgot);
             }

@@ -7,6 +7,7 @@ mod census;
 mod endings;
 mod everything;
 mod faults;
+mod history;
 mod incidents;
 mod kubernetes;
 mod limits;

@@ -9,6 +9,7 @@ use lab::{
     eventually,
     nat::{Nat, Pool, nat},
     plays::{Outcome, lacks_a_few, until_right},
+    reports::supported,
     topology::Family,
     traffic::{First, Traffic},
     truth, within,
@@ -50,7 +51,24 @@ fn play_once(pool: &Pool, seconds: usize) -> Outcome<Reuses> {
     }
     let wire = capture.stop().reuses(Nat::address(pool.family, 0), server_address, PORT);
     drop(server);
-    compare(&agent, pool.family, wire)
+    let compared = compare(&agent, pool.family, wire);
+    if wire.gave_up > 0 {
+        assert_told(&agent);
+    }
+    compared
+}
+
+/// The report names the cause, and what makes it worse than a delay.
+fn assert_told(agent: &Agent<'_>) {
+    eventually(Duration::from_secs(20), || {
+        let report = agent.report(&[]);
+        let causes = supported(&report);
+        if causes == ["pool_too_small", "something_between"] {
+            Ok(())
+        } else {
+            Err(format!("{causes:?}: {report:#}"))
+        }
+    });
 }
 
 /// Holds what the agent tells against the wire.
@@ -87,11 +105,12 @@ fn a_bare_ack_that_arrives_makes_the_client_reset_and_connect() {
     }
 }
 
-/// What the agent has to say while nothing is wrong.
-fn assert_silent(agent: &Agent<'_>) {
+/// What the agent says though nothing is wrong.
+fn words(agent: &Agent<'_>) -> Option<String> {
     let (status, alerts) = agent.get("/api/v1/alerts").expect("the agent answers");
-    assert_eq!((status, alerts.as_str()), (200, "[]"));
-    assert!(!agent.log().contains("warn"), "{}", agent.log());
+    assert_eq!(status, 200, "{alerts}");
+    let log = agent.log();
+    (alerts != "[]" || log.contains("warn")).then(|| format!("{alerts}\n{log}"))
 }
 
 /// Plays a load through the pool of 64 ports that would fill it many times over, and hears nothing; returns the wire.
@@ -114,12 +133,14 @@ fn play_silently_once(first: First) -> Outcome<Reuses> {
         .iter()
         .map(|client| Traffic::pace(client, server_address, PORT, 12, 30.0, first))
         .collect();
+    let mut said = None;
     for client in &mut paced {
-        client.watch_pace(|_, _| assert_silent(&agent));
+        client.watch_pace(|_, _| said = said.take().or_else(|| words(&agent)));
     }
     let wire = capture.stop().reuses(Nat::address(Family::V4, 0), server_address, PORT);
     drop(server);
-    assert_silent(&agent);
+    said = said.or_else(|| words(&agent));
+    assert_eq!(said, None, "on the wire was {wire:?}");
     // The pool is what the NAT's rule says, and what of it is taken, ss counts.
     let peer = Nat::address(Family::V4, 0);
     let text = peer.to_string();
@@ -175,6 +196,6 @@ fn a_pool_of_connections_is_no_matter() {
         let sockets = metrics.peer("peer_sockets", series, &[("state", "established")]);
         if (ports, sockets) == (Some(60.0), 60) { Ok(()) } else { Err(format!("{ports:?} {sockets}")) }
     });
-    assert_silent(&agent);
+    assert_eq!(words(&agent), None);
     drop((clients, server));
 }

@@ -18,6 +18,7 @@ use crate::{
     host::Host,
     lan::{Lan, OURS},
     process::Process,
+    reports,
     story::Story,
     within,
 };
@@ -173,4 +174,5 @@ pub fn play(story: &mut Story, version: Tls) {
             agent.scrape().peer("peer_connections_total", of, &[])
         });
     }
+    reports::names(story, &agent, &["aborted_early"]);
 }

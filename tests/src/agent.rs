@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
 };
 
@@ -56,41 +56,41 @@ pub struct Agent<'a> {
     host: &'a Host,
     door: Door,
     process: Process,
+    state: PathBuf,
+    /// Where nobody else keeps it.
+    _directory: Option<TempDir>,
 }
 
 impl<'a> Agent<'a> {
     /// Starts an agent and waits until it is ready.
     #[must_use]
     pub fn start(host: &'a Host, args: &[&str]) -> Self {
-        let state = TempDir::new().expect("a temporary directory");
-        Self::start_with(host, args, state.path())
+        let command = host.command(program("tcpwarden"));
+        Self::run_alone(host, command, args, Door::Open)
     }
 
     /// As [`Agent::start`], where it sees a journal.
     #[must_use]
     pub fn start_beside(host: &'a Host, args: &[&str], journal: &Journal) -> Self {
-        let state = TempDir::new().expect("a temporary directory");
         let mut command = host.command("nsenter");
         command.arg(journal.join()).arg(program("tcpwarden"));
-        Self::run(host, command, args, state.path(), Door::Open)
+        Self::run_alone(host, command, args, Door::Open)
     }
 
     /// As [`Agent::start`], with a service manager's socket to tell how it is.
     #[must_use]
     pub fn start_service(host: &'a Host, args: &[&str], notify_socket: &Path) -> Self {
-        let state = TempDir::new().expect("a temporary directory");
         let mut command = host.command(program("tcpwarden"));
         command.env("NOTIFY_SOCKET", notify_socket);
-        Self::run(host, command, args, state.path(), Door::Open)
+        Self::run_alone(host, command, args, Door::Open)
     }
 
     /// As [`Agent::start`], with a web configuration that asks for TLS and `USER:PASSWORD`.
     #[must_use]
     pub fn start_protected(host: &'a Host, web_config: &Path, user: &str) -> Self {
-        let state = TempDir::new().expect("a temporary directory");
         let flag = format!("--web.config.file={}", web_config.display());
         let command = host.command(program("tcpwarden"));
-        Self::run(host, command, &[&flag], state.path(), Door::Locked(user.to_owned()))
+        Self::run_alone(host, command, &[&flag], Door::Locked(user.to_owned()))
     }
 
     /// As [`Agent::start`], with a directory for what it keeps over a restart.
@@ -108,10 +108,9 @@ impl<'a> Agent<'a> {
     /// As [`Agent::start`], with a configuration, where names are resolved in a way of their own.
     #[must_use]
     pub fn start_seeing(host: &'a Host, resolver: &Resolver, config: &Config) -> Self {
-        let state = TempDir::new().expect("a temporary directory");
         let agent = program("tcpwarden");
         let command = resolver.command(host, agent.to_str().expect("the path is text"));
-        Self::run(host, command, &config.args(), state.path(), Door::Open)
+        Self::run_alone(host, command, &config.args(), Door::Open)
     }
 
     /// Starts the agent of a pod, on the node `host`, and waits until it is ready.
@@ -119,18 +118,26 @@ impl<'a> Agent<'a> {
     pub fn start_pod(host: &'a Host, pod: &Pod) -> Self {
         let mut command = host.command("bwrap");
         pod.enter(&mut command, &IpAddr::from(ADDRESS.0).to_string());
-        Self::begin(host, command, Door::Open)
+        Self::begin(host, command, Path::new("/nowhere"), Door::Open)
+    }
+
+    /// Its state is gone with it.
+    fn run_alone(host: &'a Host, command: Command, args: &[&str], door: Door) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let agent = Self::run(host, command, args, directory.path(), door);
+        Self { _directory: Some(directory), ..agent }
     }
 
     fn run(host: &'a Host, mut command: Command, args: &[&str], state: &Path, door: Door) -> Self {
         command.arg("run").args(args).env("STATE_DIRECTORY", state);
-        Self::begin(host, command, door)
+        Self::begin(host, command, state, door)
     }
 
-    fn begin(host: &'a Host, command: Command, door: Door) -> Self {
+    fn begin(host: &'a Host, command: Command, state: &Path, door: Door) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let name = format!("the agent on {}", host.name());
-        let mut agent = Self { host, door, process: Process::start(name, directory, command) };
+        let process = Process::start(name, directory, command);
+        let mut agent = Self { host, door, process, state: state.to_owned(), _directory: None };
         let Self { door, process, .. } = &mut agent;
         process.ready(|| door.get(host, ADDRESS.into(), "/readyz"));
         agent
@@ -208,6 +215,22 @@ impl<'a> Agent<'a> {
     #[must_use]
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         self.door.get(self.host, ADDRESS.into(), path)
+    }
+
+    /// What `tcpwarden report` writes of its past, as JSON.
+    #[must_use]
+    pub fn report(&self, args: &[&str]) -> serde_json::Value {
+        let state = self.state.to_str().expect("the path is text");
+        let common = ["report", "--format", "json", "--state.directory", state];
+        let Ended { code, stdout, stderr } = Self::once(self.host, &[], &[&common, args].concat());
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
+    }
+
+    /// Where it keeps its state.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Scrapes it.

@@ -10,6 +10,7 @@ use crate::{
     alarms::{Alarm, exactly},
     host::Host,
     lan::{Lan, OURS},
+    reports,
     story::Story,
     traffic::{First, Traffic},
     truth,
@@ -86,6 +87,8 @@ pub fn play(story: &mut Story, addresses: u8) {
             Some(((ratio * size).round(), size))
         });
     }
+    let causes: &[&str] = if addresses == 1 { &["own_ports_too_few"] } else { &[] };
+    reports::names(story, &agent, causes);
 }
 
 /// How many of our ports sockets towards one address keep, by ss.

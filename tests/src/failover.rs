@@ -14,6 +14,7 @@ use crate::{
     dns::{Changed, Dns, Resolver},
     host::Host,
     lan::{DNS, Lan, OURS},
+    reports,
     story::Story,
     traffic::{Attempt, First, Traffic},
     within,
@@ -108,6 +109,7 @@ pub fn play(story: &mut Story, death: Death) {
     // A failover is no alert: it is over.
     exactly(story, &agent, &[], Duration::ZERO);
     compare(story, &agent, &attempts, changed);
+    reports::names(story, &agent, &["failover"]);
 }
 
 /// When what happened, by the clock of the application and of the name server.

@@ -12,6 +12,7 @@ use crate::{
     alarms::{Alarm, exactly, raised},
     host::Host,
     lan::{Lan, OURS},
+    reports,
     story::Story,
     traffic::Traffic,
     truth,
@@ -148,6 +149,12 @@ pub fn play(story: &mut Story, link: Link) {
     // Whoever waits or was left goes on waiting; nobody comes any more.
     drop(customers);
     compare(story, &agent, &host, link);
+    let cause = match link {
+        Link::Calls | Link::Chain => "dependency_hangs",
+        Link::Queue => "queue_full",
+        Link::Leavers => "server_does_not_close",
+    };
+    reports::names(story, &agent, &[cause]);
     drop((leak, shop));
 }
 

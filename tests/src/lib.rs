@@ -34,6 +34,7 @@ pub mod nginx;
 pub mod plays;
 pub mod pod;
 mod process;
+pub mod reports;
 pub mod soak;
 pub mod stale_address;
 pub mod story;

@@ -14,6 +14,7 @@ use crate::{
     host::Host,
     lan::{DNS, Lan, OURS},
     nginx::Nginx,
+    reports,
     story::Story,
     traffic::{Attempt, Traffic},
 };
@@ -131,6 +132,8 @@ pub fn play(story: &mut Story, watched: Watched) {
         story.holds(listed == Some(1.0), format_args!("{listed:?} addresses are listed, not one"));
     }
     times(story, &agent.scrape(), moved, watched);
+    let cause = if watched == Watched::Yes { "backend_moved" } else { "backend_gone" };
+    reports::names(story, &agent, &[cause]);
 }
 
 /// Our connections to where the backend was.

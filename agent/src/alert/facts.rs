@@ -59,6 +59,8 @@ pub struct Facts<'a> {
     pub left_behind: &'a HashSet<AccountId>,
     /// How watched names resolve.
     pub names: &'a [NameTrouble],
+    /// Why the past is kept in memory only, if so.
+    pub history_trouble: Option<&'a str>,
     /// Whether the configuration last given is in force.
     pub config_reloaded: bool,
     /// Receivers that have not been reached for long.

@@ -12,7 +12,7 @@ use super::{
     AlertKey, EphemeralFact, Facts, PoolFact, Subject,
     growth::Growth,
     rise::{Floor, Rise},
-    text::Sentence,
+    text::{Degraded, Sentence},
 };
 use crate::{
     config::{AlertName, Measure},
@@ -190,7 +190,7 @@ impl Readings {
         add(AlertName::ListenQueueOverflow, Subject::Host, reading);
         for queue in host.listen_queues.iter().filter(|queue| queue.limit > 0) {
             let values = vec![(Measure::QueueRatio, queue.waiting as f64 / queue.limit as f64)];
-            let reading = Reading::of(values, Sentence::Queue(*queue));
+            let reading = Reading::of(values, Sentence::Queue(queue));
             add(AlertName::ListenQueueOverflow, Subject::Port(queue.port), reading);
         }
 
@@ -202,10 +202,10 @@ impl Readings {
             .filter(|&(_, events)| events > 0)
             .collect();
         let lost: u64 = losses.iter().map(|(_, events)| events).sum();
-        let Facts { config_reloaded, unreached, .. } = *facts;
-        let sentence = Sentence::Degraded { losses, config_reloaded, unreached };
+        let Facts { config_reloaded, history_trouble, unreached, .. } = *facts;
+        let sentence = Sentence::Degraded(Degraded { losses, config_reloaded, history_trouble, unreached });
         let reading = Reading::of(vec![(Measure::LostPerMinute, lost as f64)], sentence);
-        let is_wrong = !config_reloaded || !unreached.is_empty();
+        let is_wrong = !config_reloaded || history_trouble.is_some() || !unreached.is_empty();
         add(AlertName::AgentDegraded, Subject::Host, Reading { is_wrong, ..reading });
     }
 }

@@ -101,8 +101,18 @@ pub(super) enum Sentence<'a> {
     NotResolving(&'a NameTrouble),
     Buckets { used: u64, limit: u64 },
     Overflows(u64, &'a [QueueFigures]),
-    Queue(QueueFigures),
-    Degraded { losses: Vec<(&'static str, u64)>, config_reloaded: bool, unreached: &'a [Arc<str>] },
+    Queue(&'a QueueFigures),
+    Degraded(Degraded<'a>),
+}
+
+/// What this agent cannot do.
+#[derive(Debug)]
+pub(super) struct Degraded<'a> {
+    /// Events of the last minute that found no room, by where.
+    pub losses: Vec<(&'static str, u64)>,
+    pub config_reloaded: bool,
+    pub history_trouble: Option<&'a str>,
+    pub unreached: &'a [Arc<str>],
 }
 
 impl Sentence<'_> {
@@ -157,12 +167,10 @@ impl Sentence<'_> {
                 )
             }
             Self::Overflows(overflows, queues) => overflowed(*overflows, queues),
-            Self::Queue(QueueFigures { port, waiting, limit }) => {
+            Self::Queue(QueueFigures { port, waiting, limit, .. }) => {
                 format!("{waiting} connections wait to be accepted on port {port}, which can hold {limit}")
             }
-            Self::Degraded { losses, config_reloaded, unreached } => {
-                degraded(losses, *config_reloaded, unreached)
-            }
+            Self::Degraded(degraded) => degraded.text(),
         }
     }
 }
@@ -300,22 +308,27 @@ fn overflowed(overflows: u64, queues: &[QueueFigures]) -> String {
     let mut text = format!("an accept queue was full {overflows} times in the last minute");
     let share = |queue: &&QueueFigures| queue.waiting as f64 / queue.limit.max(1) as f64;
     if let Some(fullest) = queues.iter().max_by(|a, b| share(a).total_cmp(&share(b))) {
-        let QueueFigures { port, waiting, limit } = fullest;
+        let QueueFigures { port, waiting, limit, .. } = fullest;
         let _ = write!(text, "; the fullest now is that of port {port}: {waiting} of {limit}");
     }
     text
 }
 
-fn degraded(losses: &[(&'static str, u64)], config_reloaded: bool, unreached: &[Arc<str>]) -> String {
-    let mut parts: Vec<String> = losses
-        .iter()
-        .map(|(map, events)| format!("{events} events found no room in {map} in the last minute"))
-        .collect();
-    if !config_reloaded {
-        parts.push("the configuration last given was refused, the one before is in force".to_owned());
+impl Degraded<'_> {
+    fn text(&self) -> String {
+        let Self { losses, config_reloaded, history_trouble, unreached } = self;
+        let lost =
+            |(map, events): &(_, _)| format!("{events} events found no room in {map} in the last minute");
+        let mut parts: Vec<String> = losses.iter().map(lost).collect();
+        if !config_reloaded {
+            parts.push("the configuration last given was refused, the one before is in force".to_owned());
+        }
+        if let Some(why) = history_trouble {
+            parts.push(format!("the history is kept in memory only: {why}"));
+        }
+        if !unreached.is_empty() {
+            parts.push(format!("not reached for five minutes: {}", unreached.join(", ")));
+        }
+        parts.join("; ")
     }
-    if !unreached.is_empty() {
-        parts.push(format!("not reached for five minutes: {}", unreached.join(", ")));
-    }
-    parts.join("; ")
 }

@@ -4,8 +4,9 @@ mod census;
 mod check;
 #[cfg(test)]
 mod documents;
+mod report;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -32,6 +33,8 @@ enum Command {
     Check(Check),
     /// Count all TCP sockets once, per peer and state; needs no daemon
     Census(Census),
+    /// Write up an incident from the history, whether the daemon runs or not
+    Report(Report),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +110,28 @@ struct Census {
     source: CensusSource,
 }
 
+#[derive(Debug, Args)]
+struct Report {
+    /// Begin: how long ago (2h), or a time in UTC [default: just before the latest incident]
+    #[arg(long, value_name = "WHEN", value_parser = report::moment)]
+    since: Option<SystemTime>,
+    /// End [default: now, or just after the latest incident]
+    #[arg(long, value_name = "WHEN", value_parser = report::moment)]
+    until: Option<SystemTime>,
+    /// Only about this peer: an address, or the name of a group
+    #[arg(long, value_name = "PEER")]
+    peer: Option<String>,
+    /// How it is written [default: as the output's name says, else markdown]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<report::Format>,
+    /// File to write it to [default: the terminal]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The daemon's state directory
+    #[arg(long = "state.directory", value_name = "DIRECTORY", default_value = "/var/lib/tcpwarden")]
+    state_directory: PathBuf,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum HookChoice {
     /// Typed tracepoints, and classic ones where those fail
@@ -157,7 +182,9 @@ impl Cli {
     /// # Errors
     /// What went wrong, in one line when printed with `{:#}`.
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
-        keep_for_starting().context("cannot give up rights that are not needed")?;
+        if !matches!(self.command, Command::Report(_)) {
+            keep_for_starting().context("cannot give up rights that are not needed")?;
+        }
         logging::start();
         match self.command {
             Command::Run(run) => {
@@ -180,6 +207,14 @@ impl Cli {
                 hooks: check.hooks.mode(),
                 census: check.census.mode(),
                 ..Overrides::default()
+            }),
+            Command::Report(report) => report::execute(&report::Wishes {
+                state_directory: report.state_directory,
+                since: report.since,
+                until: report.until,
+                peer: report.peer,
+                format: report.format,
+                output: report.output,
             }),
             Command::Census(census) => census::execute(census.source.mode().unwrap_or_default(), census.json),
         }

@@ -18,6 +18,8 @@ pub use mistakes::{ConfigError, Mistake, Mistakes};
 pub use peers::{Overlap, PeerGroup};
 pub use raw::Limits;
 pub use receivers::{Channel, Endpoint, Receiver, ReceiverKind, Secret, Severity};
-pub use settings::{Aborted, CensusMode, HookMode, Settings, TELEMETRY_PATH_RULE, is_telemetry_path};
+pub use settings::{
+    Aborted, CensusMode, HistorySettings, HookMode, Settings, TELEMETRY_PATH_RULE, is_telemetry_path,
+};
 pub use silences::{Silence, Window};
 pub use watches::Watch;

@@ -25,6 +25,8 @@ pub struct File {
     pub watch: Vec<Watch>,
     /// What is kept over a restart.
     pub state: State,
+    /// How much of the past is kept.
+    pub history: History,
     /// What differs from the alerts' defaults, by name.
     pub alerts: BTreeMap<String, Alert>,
     /// When what is not announced.
@@ -207,6 +209,26 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         Self { directory: PathBuf::from("/var/lib/tcpwarden") }
+    }
+}
+
+/// `[history]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    /// So much may the file take, in MiB; 0 keeps nothing.
+    pub size_mib: u32,
+    /// How long the figures of every second are kept.
+    #[serde(with = "humantime_serde")]
+    pub detail: Duration,
+    /// How long the figures of every minute are kept, and what happened.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { size_mib: 256, detail: Duration::from_hours(24), keep: Duration::from_hours(14 * 24) }
     }
 }
 

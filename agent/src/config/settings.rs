@@ -70,6 +70,25 @@ impl Aborted {
     }
 }
 
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// So much may it take on disk.
+    pub bytes: u64,
+    /// How long the figures of every second are kept.
+    pub detail: Duration,
+    /// How long the figures of every minute are kept, and what happened.
+    pub keep: Duration,
+}
+
+impl HistorySettings {
+    /// `None` where nothing is to be kept.
+    fn new(raw: raw::History) -> Option<Self> {
+        let raw::History { size_mib, detail, keep } = raw;
+        (size_mib > 0).then_some(Self { bytes: u64::from(size_mib) * 1024 * 1024, detail, keep })
+    }
+}
+
 /// Everything the agent needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -103,6 +122,8 @@ pub struct Settings {
     pub watches: Vec<Watch>,
     /// Where state is kept over a restart.
     pub state_directory: PathBuf,
+    /// How much of the past is kept there; `None` is nothing.
+    pub history: Option<HistorySettings>,
     /// When what is raised.
     pub alerts: Alerts,
     /// When it is not announced.
@@ -114,13 +135,13 @@ pub struct Settings {
 }
 
 /// What [`is_telemetry_path`] asks for.
-pub const TELEMETRY_PATH_RULE: &str = "must begin with / and be none of /, /healthz, /readyz, /api/... and /runbooks/..., which are taken; for example /metrics";
+pub const TELEMETRY_PATH_RULE: &str = "must begin with / and be none of /, /healthz, /readyz, /style.css, /api/..., /peers/... and /runbooks/..., which are taken; for example /metrics";
 
 /// Whether the metrics can be served at a path.
 #[must_use]
 pub fn is_telemetry_path(path: &str) -> bool {
-    let is_taken = matches!(path, "/healthz" | "/readyz")
-        || ["/api/", "/runbooks/"].iter().any(|taken| path.starts_with(taken));
+    let is_taken = matches!(path, "/healthz" | "/readyz" | "/style.css")
+        || ["/api/", "/peers/", "/runbooks/"].iter().any(|taken| path.starts_with(taken));
     path.len() > 1 && path.starts_with('/') && !is_taken
 }
 
@@ -144,6 +165,7 @@ impl Default for Settings {
             groups: Vec::new(),
             watches: Vec::new(),
             state_directory: raw::State::default().directory,
+            history: HistorySettings::new(raw::History::default()),
             alerts: Alerts::default(),
             silences: Vec::new(),
             receivers: Vec::new(),
@@ -174,13 +196,26 @@ impl Settings {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let mut document = Document::parse(text, path).map_err(ConfigError::Wrong)?;
         let mut mistakes = Mistakes::new(path);
-        let raw::File { web, probe, census, limits, peer, watch, state, alerts, silence, receiver, labels } =
-            document.read(&mut mistakes);
+        let raw::File {
+            web,
+            probe,
+            census,
+            limits,
+            peer,
+            watch,
+            state,
+            history,
+            alerts,
+            silence,
+            receiver,
+            labels,
+        } = document.read(&mut mistakes);
         let mut check = Check::new(&document, mistakes);
         check_web(&mut check, &web);
         check_probe(&mut check, &probe);
         check_census(&mut check, &census);
         check_limits(&mut check, &limits);
+        check_history(&mut check, history);
         let groups = peers::groups(&mut check, &peer);
         let settings = Self {
             listen_address: web.listen_address,
@@ -197,6 +232,7 @@ impl Settings {
             limits,
             watches: watches::watches(&mut check, &watch),
             state_directory: state.directory,
+            history: HistorySettings::new(history),
             alerts: Alerts::new(&mut check, &alerts, &peer),
             silences: silences::silences(&mut check, &silence, &groups),
             receivers: receivers::receivers(&mut check, &receiver, path.parent().unwrap_or(Path::new("."))),
@@ -252,6 +288,29 @@ fn check_probe(check: &mut Check<'_>, probe: &raw::Probe) {
         "must be between 1ms and 1m",
     );
     check.that(probe.aborted_bytes > 0, "probe.aborted_bytes", 0, "must be at least 1");
+}
+
+fn check_history(check: &mut Check<'_>, history: raw::History) {
+    let raw::History { size_mib, detail, keep } = history;
+    check.that(
+        size_mib == 0 || (16..=65_536).contains(&size_mib),
+        "history.size_mib",
+        size_mib,
+        "must be between 16 and 65536, or 0 to keep nothing",
+    );
+    let (shortest, longest) = (Duration::from_hours(1), Duration::from_hours(400 * 24));
+    check.that(
+        (shortest..=longest).contains(&detail) && detail <= keep,
+        "history.detail",
+        format_args!("{detail:?}"),
+        "must be between 1h and 400d, and at most history.keep",
+    );
+    check.that(
+        (shortest..=longest).contains(&keep),
+        "history.keep",
+        format_args!("{keep:?}"),
+        "must be between 1h and 400d",
+    );
 }
 
 fn check_limits(check: &mut Check<'_>, limits: &raw::Limits) {

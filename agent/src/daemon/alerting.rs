@@ -62,13 +62,14 @@ impl Alerting {
     }
 
     /// Judges the facts, says what changed, and passes on what is to be announced.
-    pub fn evaluate(&mut self, now: Duration, facts: &Facts<'_>) {
+    pub fn evaluate(&mut self, now: Duration, facts: &Facts<'_>) -> Vec<Change> {
         let now = both_clocks(now);
-        for change in self.engine.evaluate(now, facts) {
+        let changes = self.engine.evaluate(now, facts);
+        for change in &changes {
             match change {
                 Change::Raised(alert) | Change::Severity(alert) => {
                     let Alert { name, severity, text, announced, .. } = alert;
-                    let silenced = if announced { "" } else { ", silenced" };
+                    let silenced = if *announced { "" } else { ", silenced" };
                     log::warn!("{name} ({}{silenced}): {text}", severity.name());
                 }
                 Change::Over(Alert { name, subject, .. }) => log::info!("{name}: over for {subject}"),
@@ -82,6 +83,7 @@ impl Alerting {
             .collect();
         self.notifier.publish(now.unix, &announced);
         self.store.save(State::new(self.engine.save(), self.notifier.save()));
+        changes
     }
 
     /// What there is to show.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use probe_ebpf::tally::{TALLIES, Tally};
 
-use super::{alerting::Alerting, names::WatchedNames, pools::SourcePorts};
+use super::{alerting::Alerting, names::WatchedNames, pools::SourcePorts, remembering::Remembering};
 use crate::{
     census::{self, SocketCounts, Source},
     host, logging,
@@ -62,7 +62,12 @@ pub(super) fn host(census: &Census) -> anyhow::Result<HostFigures> {
         time_wait_overflows: counters.time_wait_overflows,
         listen_queues: queues
             .into_iter()
-            .map(|host::ListenQueue { port, waiting, limit }| QueueFigures { port, waiting, limit })
+            .map(|host::ListenQueue { port, waiting, limit, sockets }| QueueFigures {
+                port,
+                waiting,
+                limit,
+                sockets,
+            })
             .collect(),
         listen_overflows: counters.listen_overflows,
         listen_drops: counters.listen_drops,
@@ -81,6 +86,7 @@ pub(super) struct Agent<'a> {
     pub source_ports: &'a SourcePorts,
     pub names: &'a WatchedNames,
     pub alerting: &'a Alerting,
+    pub remembering: &'a Remembering,
     pub tallies: &'a [u64; TALLIES as usize],
     pub overheads: &'a [Overhead; HOOKS.len()],
     pub config_reloaded: bool,
@@ -95,8 +101,9 @@ pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
         census,
         accounts,
         source_ports,
-        names,
+        names: _,
         alerting,
+        remembering,
         tallies,
         overheads,
         config_reloaded,
@@ -106,13 +113,14 @@ pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
     let since_epoch = started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(SelfFigures {
         probes: probes(probe, source, tallies, overheads),
-        lost: lost(tallies, source_ports, names, alerting),
+        lost: lost(agent),
         census: census.figures,
         peers: accounts.len(),
         peers_evicted: accounts.evicted(),
         recorded_peers: source_ports.recorded(),
         notifications: alerting.notifications(),
         state_last_save_successful: alerting.is_saved(),
+        history: remembering.figures(),
         config_last_reload_successful: config_reloaded,
         cpu_seconds: usage.cpu_seconds,
         resident_bytes: usage.resident_bytes,
@@ -148,12 +156,8 @@ fn probes(
     hooks.chain([census]).collect()
 }
 
-fn lost(
-    tallies: &[u64; TALLIES as usize],
-    source_ports: &SourcePorts,
-    names: &WatchedNames,
-    alerting: &Alerting,
-) -> Vec<LostFigures> {
+fn lost(agent: Agent<'_>) -> Vec<LostFigures> {
+    let Agent { tallies, source_ports, names, alerting, remembering, .. } = agent;
     let lost = |map, kind: Tally| LostFigures { map, events: tallies[kind as usize] };
     vec![
         lost("peers", Tally::LostPeers),
@@ -167,6 +171,7 @@ fn lost(
         LostFigures { map: "events", events: source_ports.dropped() },
         LostFigures { map: "lookups", events: names.lost() },
         LostFigures { map: "alerts", events: alerting.left_out() },
+        LostFigures { map: "history", events: remembering.lost() },
         LostFigures { map: "log", events: logging::lost() },
     ]
 }

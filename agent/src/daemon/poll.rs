@@ -19,16 +19,18 @@ use super::{
     names::WatchedNames,
     owners::Owners,
     pools::{AddressPool, AddressPorts, SourcePorts, clocks},
+    remembering::Remembering,
     service,
 };
 use crate::{
-    alert::{EphemeralFact, Facts, PoolFact},
+    alert::{Change, EphemeralFact, Facts, PoolFact},
     census::{self, Source},
     config::{AlertName, Settings},
+    history::History,
     host,
     model::{
         AccountId, Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval,
-        pool::Ranges,
+        past::Event, pool::Ranges,
     },
     probe::{HOOKS, Kept, Probe, Wishes, capability::Capability, give_back_memory, monotonic_ns},
     serve::{Latest, View},
@@ -41,7 +43,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const TIDY: Duration = Duration::from_secs(10);
 
 /// Maps, and what else may find no room, whose size is no setting.
-const FIXED: [&str; 3] = ["alerts", "evidence", "log"];
+const FIXED: [&str; 4] = ["alerts", "evidence", "history", "log"];
 
 /// What the main thread may ask.
 pub(super) enum Command {
@@ -61,6 +63,7 @@ pub(super) struct Poll {
     source_ports: SourcePorts,
     names: WatchedNames,
     alerting: Alerting,
+    remembering: Remembering,
     overheads: [Overhead; HOOKS.len()],
     census: LastCensus,
     census_due: Instant,
@@ -119,6 +122,7 @@ impl Poll {
             source_ports: SourcePorts::new(&settings.limits),
             names: WatchedNames::default(),
             alerting: Alerting::start(settings, Duration::ZERO)?,
+            remembering: Remembering::start(settings)?,
             overheads: Default::default(),
             census: LastCensus::default(),
             census_due: now,
@@ -148,15 +152,24 @@ impl Poll {
                 }
                 Ok(Command::ReloadFailed) => {
                     self.config_reloaded = false;
+                    self.remembering.note(Event::ConfigReloaded { successful: false });
                     service::ready();
                 }
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.remembering.stop();
+                    return Ok(());
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.poll()?;
                     next = (next + PERIOD).max(Instant::now());
                 }
             }
         }
+    }
+
+    /// The way to the past, if it is kept.
+    pub fn history(&self) -> Option<History> {
+        self.remembering.history()
     }
 
     fn reconfigure(&mut self, settings: &Settings) {
@@ -167,6 +180,8 @@ impl Poll {
             log::error!("{error:#}");
             self.config_reloaded = false;
         }
+        self.remembering.reconfigure(settings);
+        self.remembering.note(Event::ConfigReloaded { successful: self.config_reloaded });
         self.cpu_budget = settings.cpu_budget;
         self.interval_range = settings.census_interval;
         self.stalled_after = settings.stalled_after;
@@ -195,9 +210,10 @@ impl Poll {
                 source_ports.forget(&key, probe)?;
             }
         }
-        let snapshot = self.snapshot(&callers)?;
+        let snapshot = Arc::new(self.snapshot(&callers)?);
         self.tell_losses(&snapshot.itself.lost);
-        self.alert(now, &snapshot, &callers);
+        let changes = self.alert(now, &snapshot, &callers);
+        self.remembering.take(Arc::clone(&snapshot), &changes);
         let view = View { snapshot, alerts: self.alerting.view() };
         service::alive(&status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
@@ -218,7 +234,7 @@ impl Poll {
     }
 
     /// Puts what was measured before those who judge it.
-    fn alert(&mut self, now: Duration, snapshot: &Snapshot, callers: &CallerNames) {
+    fn alert(&mut self, now: Duration, snapshot: &Snapshot, callers: &CallerNames) -> Vec<Change> {
         let pools = self.source_ports.figures().iter().map(|AddressPool { account, address, figures }| {
             PoolFact { account, address: *address, figures }
         });
@@ -250,9 +266,10 @@ impl Poll {
             stale: &self.names.stale(snapshot.taken, self.accounts.groups()),
             names: &self.names.troubles(snapshot.taken),
             config_reloaded: self.config_reloaded,
+            history_trouble: snapshot.itself.history.as_ref().and_then(|history| history.trouble.as_deref()),
             unreached: &self.alerting.unreached(),
         };
-        self.alerting.evaluate(now, &facts);
+        self.alerting.evaluate(now, &facts)
     }
 
     fn take_census(&mut self, now: Duration) -> anyhow::Result<()> {
@@ -287,7 +304,9 @@ impl Poll {
         Ok(Snapshot {
             taken: clocks(),
             accounts,
+            groups: Arc::clone(self.accounts.groups()),
             refused_reuses: self.source_ports.refused_reuses(),
+            refused_reuses_before: self.source_ports.dropped(),
             names: self.names.figures(),
             failovers: self.names.failovers(),
             tells: figures::tells(&self.probe, self.source),
@@ -300,6 +319,7 @@ impl Poll {
                 source_ports: &self.source_ports,
                 names: &self.names,
                 alerting: &self.alerting,
+                remembering: &self.remembering,
                 tallies: &tallies,
                 overheads: &self.overheads,
                 config_reloaded: self.config_reloaded,

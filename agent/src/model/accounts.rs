@@ -30,6 +30,9 @@ use super::{
 /// Above this share of the kernel's room for accounts, in percent, idle ones are forgotten before their time.
 const CROWDED_PERCENT: usize = 90;
 
+/// A rate that is shown is that of about so long.
+const RATE_OVER: Duration = Duration::from_secs(5);
+
 /// A connection in one of these may wait for an answer.
 const OPEN_STATES: [u32; 2] = [SYN_SENT, ESTABLISHED];
 
@@ -71,7 +74,7 @@ pub struct Retention {
 /// All accounts.
 #[derive(Debug)]
 pub struct Accounts {
-    groups: Groups,
+    groups: Arc<Groups>,
     retention: Retention,
     rows: HashMap<AccountKey, Row>,
     by_id: HashMap<AccountId, Account>,
@@ -110,6 +113,9 @@ struct Account {
     shown: bool,
     /// Connections of late, decaying.
     recent: f64,
+    /// Connections since they were last turned into a rate, and that rate.
+    opened: u64,
+    per_second: f64,
     /// While it has some.
     trouble: Option<Box<Trouble>>,
     /// Outbound: when it was answered; of a group, by whoever was last.
@@ -150,7 +156,7 @@ impl Accounts {
     #[must_use]
     pub fn new(groups: Groups, retention: Retention) -> Self {
         Self {
-            groups,
+            groups: Arc::new(groups),
             retention,
             rows: HashMap::new(),
             by_id: HashMap::new(),
@@ -180,6 +186,7 @@ impl Accounts {
         match by_id.get_mut(&row.account) {
             Some(account) => {
                 account.calls = latest(account.calls, counted.calls);
+                account.opened += delta.connections;
                 account.recent += (delta.connections + delta.syn_retries) as f64;
                 Trouble::add(&mut account.trouble, now, &delta);
                 let totals = if account.shown {
@@ -283,9 +290,15 @@ impl Accounts {
         let elapsed = now.saturating_sub(self.updated_at);
         self.updated_at = now;
         let decay = decay(elapsed);
+        let seconds = elapsed.as_secs_f64();
+        let share = 1.0 - (-seconds / RATE_OVER.as_secs_f64()).exp();
         let mut candidates = Vec::with_capacity(self.by_id.len());
         for (id, account) in &mut self.by_id {
             account.recent *= decay;
+            if seconds > 0.0 {
+                let now = std::mem::take(&mut account.opened) as f64 / seconds;
+                account.per_second += (now - account.per_second) * share;
+            }
             if wanted.contains(id) {
                 account.shown = true;
             } else if !matches!(id.peer, Peer::Group(_)) {
@@ -346,13 +359,13 @@ impl Accounts {
                 row.account = id;
             }
         }
-        self.groups = groups;
+        self.groups = Arc::new(groups);
         self.retention = retention;
     }
 
     /// The groups in force.
     #[must_use]
-    pub fn groups(&self) -> &Groups {
+    pub fn groups(&self) -> &Arc<Groups> {
         &self.groups
     }
 
@@ -384,22 +397,25 @@ impl Accounts {
     #[must_use]
     pub fn export(&self) -> Vec<ExportedAccount> {
         let mut others = self.others;
+        let mut rates = [0.0; Direction::ALL.len()];
         let mut shown: Vec<(&AccountId, &Account)> = Vec::with_capacity(self.retention.exported);
         for (id, account) in &self.by_id {
             if account.shown {
                 shown.push((id, account));
             } else {
                 others[id.direction as usize].add_sockets(&account.totals.sockets, account.totals.stalled);
+                rates[id.direction as usize] += account.per_second;
             }
         }
         shown.sort_unstable_by_key(|&(id, _)| id);
-        let own = shown.into_iter().map(|(id, Account { totals, calls, .. })| ExportedAccount {
+        let own = shown.into_iter().map(|(id, Account { totals, calls, per_second, .. })| ExportedAccount {
             who: Some((id.peer.clone(), id.port)),
             direction: id.direction,
             counters: totals.counters,
             sockets: totals.sockets,
             stalled: totals.stalled,
             gave_up: totals.gave_up,
+            connections_per_second: *per_second,
             calls: *calls,
             callers: Vec::new(),
             pool: None,
@@ -414,6 +430,7 @@ impl Accounts {
                 sockets,
                 stalled,
                 gave_up,
+                connections_per_second: rates[direction as usize],
                 calls: Calls::default(),
                 callers: Vec::new(),
                 pool: None,
@@ -432,6 +449,8 @@ fn open_account(accounts: &mut HashMap<AccountId, Account>, places: usize, id: &
         rows: 0,
         shown,
         recent: 0.0,
+        opened: 0,
+        per_second: 0.0,
         trouble: None,
         calls: Calls::default(),
     });
@@ -459,7 +478,7 @@ fn latest(one: Calls, other: Calls) -> Calls {
 }
 
 /// What was counted since `before`. A counter that went back was begun anew: then all of it is new.
-fn difference(now: &Counters, before: &Counters) -> Counters {
+pub(super) fn difference(now: &Counters, before: &Counters) -> Counters {
     let words: &[u64; COUNTER_WORDS] = bytemuck::cast_ref(now);
     let old: &[u64; COUNTER_WORDS] = bytemuck::cast_ref(before);
     if words.iter().zip(old).any(|(new, old)| new < old) {

@@ -11,7 +11,10 @@ use probe_ebpf::{
     caller::{CallerKey, ProcessName},
 };
 
-use super::peer::{AccountId, Groups};
+use super::{
+    peer::{AccountId, Groups},
+    visible::visible,
+};
 
 /// So many names are told of one destination, the last to call it.
 const TOLD: usize = 3;
@@ -70,10 +73,7 @@ pub fn readable(name: ProcessName) -> Arc<str> {
     let bytes: [u8; 16] = bytemuck::cast(name);
     let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     let text = String::from_utf8_lossy(&bytes[..length]);
-    text.chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect::<String>()
-        .into()
+    visible(&text).into()
 }
 
 #[cfg(test)]

@@ -6,22 +6,27 @@ mod export;
 pub mod names;
 mod overhead;
 mod pacing;
+pub mod past;
 mod peer;
 pub mod pool;
+pub mod port_map;
 mod recency;
 pub mod refusals;
 mod snapshot;
 mod states;
 mod trouble;
+mod visible;
 
 pub use accounts::{Accounts, CloseWaits, Destination, Retention};
 pub use callers::{Callers, readable};
 pub use overhead::Overhead;
 pub use pacing::next_interval;
 pub use peer::{AccountId, Direction, Groups, Peer};
+pub use refusals::{Clocks, RefusedReuse};
 pub use snapshot::{
-    CensusFigures, ExportedAccount, HostFigures, LostFigures, NotificationFigures, ProbeFigures,
-    QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
+    CensusFigures, ExportedAccount, HistoryFigures, HostFigures, LostFigures, NotificationFigures,
+    ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
 };
 pub use states::{CONNECTED_STATES, NamedState, UNCONNECTED_STATES};
 pub use trouble::Events;
+pub use visible::visible;

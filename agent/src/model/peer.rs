@@ -43,6 +43,17 @@ pub enum Peer {
     Address(IpAddr),
 }
 
+impl Peer {
+    /// The address; a group has several.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Group(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

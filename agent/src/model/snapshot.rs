@@ -9,7 +9,7 @@ use probe_ebpf::{
 
 use super::{
     names::{Failover, NameFigures},
-    peer::{AccountId, Direction, Peer},
+    peer::{AccountId, Direction, Groups, Peer},
     pool::{EphemeralFigures, PoolFigures},
     refusals::{Clocks, RefusedReuse},
 };
@@ -19,12 +19,16 @@ use super::{
 pub struct Snapshot {
     /// Accounts with series of their own, by peer, port and direction; last the two of everyone else.
     pub accounts: Vec<ExportedAccount>,
+    /// Which addresses are which peer.
+    pub groups: Arc<Groups>,
     /// What the attached hooks can tell.
     pub tells: Tells,
     /// When it was taken.
     pub taken: Clocks,
     /// The last refused reuses, the oldest first.
     pub refused_reuses: Arc<[RefusedReuse]>,
+    /// How many there were before these.
+    pub refused_reuses_before: u64,
     /// Watched names, by name and port.
     pub names: Arc<[NameFigures]>,
     /// The last failovers, the oldest first.
@@ -48,6 +52,8 @@ pub struct ExportedAccount {
     pub sockets: [u32; STATES],
     /// Connections of ours among them that have waited for an answer for too long.
     pub stalled: u32,
+    /// Connections established per second, of late.
+    pub connections_per_second: f64,
     /// Connection attempts that TIME_WAIT refused and the client gave up.
     pub gave_up: u64,
     /// Outbound: when it was answered.
@@ -115,7 +121,7 @@ pub struct HostFigures {
 }
 
 /// The accept queue of one port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueFigures {
     /// The port.
     pub port: u16,
@@ -123,6 +129,8 @@ pub struct QueueFigures {
     pub waiting: u64,
     /// How many may wait.
     pub limit: u64,
+    /// The listening sockets, by inode.
+    pub sockets: Vec<u32>,
 }
 
 /// The agent's figures of itself.
@@ -144,6 +152,8 @@ pub struct SelfFigures {
     pub notifications: Vec<NotificationFigures>,
     /// Whether what a restart needs was saved when it last changed.
     pub state_last_save_successful: bool,
+    /// The past on disk; `None` if none is kept.
+    pub history: Option<HistoryFigures>,
     /// Whether the configuration in force is the one last given.
     pub config_last_reload_successful: bool,
     /// User and system time of the agent.
@@ -204,6 +214,17 @@ pub struct NotificationFigures {
     pub superseded: u64,
     /// They found no room: ends of alerts that it may never have heard of.
     pub dropped: u64,
+}
+
+/// The past on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryFigures {
+    /// Why it is kept in memory only, if so.
+    pub trouble: Option<String>,
+    /// How large it is.
+    pub bytes: u64,
+    /// How large it may become.
+    pub limit_bytes: u64,
 }
 
 /// The last census.

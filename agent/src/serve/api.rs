@@ -1,66 +1,58 @@
-//! What there is to say, as JSON: the alerts that are raised, the last refused reuses, watched names, and failovers.
+//! What a view has to say, as JSON.
 
 use serde_json::{Value, json};
 
 use super::View;
 use crate::{
-    alert::{self, Alert},
+    alert::Subject,
+    api::{Account, Alert, Overview},
     model::{
+        AccountId, Clocks, ExportedAccount,
         names::{Between, Failover, NameFigures, Part},
-        refusals::{Clocks, RefusedReuse},
     },
 };
 
-/// `[{"alert", "severity", "since", "announced", "peer", "port", "direction", "name", "summary", "text", "advice", "runbook", "measure", "value",
-/// "limit", "exhausted_at", "touched_peers", "touched_ports"}]`, those that are raised. Times are in seconds since the epoch; what does not
-/// apply is empty or null.
-pub(super) fn alerts(view: &View) -> Value {
-    let alert = |alert: &Alert| {
-        let [(_, peer), (_, port), (_, direction), (_, name)] = alert.subject.labels();
-        json!({
-            "alert": alert.name.name(),
-            "severity": alert.severity.name(),
-            "since": alert.since,
-            "announced": alert.announced,
-            "peer": peer,
-            "port": port.parse::<u16>().ok(),
-            "direction": direction,
-            "name": name,
-            "summary": alert::summary(alert.name),
-            "text": alert.text,
-            "advice": alert::advice(alert.name),
-            "runbook": format!("/runbooks/{}", alert.name),
-            "measure": alert.figure.measure,
-            "value": alert.figure.value,
-            "limit": alert.figure.limit,
-            "exhausted_at": alert.exhausted_at,
-            "touched_peers": alert.reach.peers,
-            "touched_ports": alert.reach.ports,
-        })
-    };
-    view.alerts.raised.iter().map(alert).collect()
+/// How the host and the agent are.
+pub(super) fn overview(view: &View) -> Value {
+    json!(Overview::from(&*view.snapshot))
 }
 
-/// `[{"event", "time", "peer", "peer_port", "address", "port", "end", "attempts", "retries", "waited_seconds", "answers"}]`, the oldest
-/// first. `time` is in seconds since the epoch; `answers` counts the refused SYNs by how they were answered.
-pub(super) fn events(view: &View) -> Value {
-    let event = |reuse: &RefusedReuse| {
-        let [ack, reset, none] = reuse.answers;
-        json!({
-            "event": "refused_reuse",
-            "time": reuse.began,
-            "peer": reuse.remote.0.to_string(),
-            "peer_port": reuse.remote.1,
-            "address": reuse.local.0.to_string(),
-            "port": reuse.local.1,
-            "end": reuse.end.name(),
-            "attempts": reuse.attempts,
-            "retries": reuse.retries,
-            "waited_seconds": reuse.waited.as_secs_f64(),
-            "answers": {"ack": ack, "reset": reset, "none": none},
-        })
+/// The alerts that are raised.
+pub(super) fn alerts(view: &View) -> Value {
+    json!(view.alerts.raised.iter().map(Alert::from).collect::<Vec<_>>())
+}
+
+/// The accounts with figures of their own, and what is left in two more.
+pub(super) fn peers(view: &View) -> Value {
+    json!(all_accounts(view))
+}
+
+/// All of them.
+pub(super) fn all_accounts(view: &View) -> Vec<Account> {
+    accounts(view, |_| true)
+}
+
+/// The accounts of one peer.
+pub(super) fn accounts_of(view: &View, peer: &str) -> Vec<Account> {
+    accounts(view, |account| account.who.as_ref().is_some_and(|(name, _)| name.to_string() == peer))
+}
+
+fn accounts(view: &View, wanted: impl Fn(&ExportedAccount) -> bool) -> Vec<Account> {
+    let accounts = view.snapshot.accounts.iter().filter(|account| wanted(account));
+    let alerts_of = |account: &ExportedAccount| -> Vec<String> {
+        let Some(id) = account.id() else { return Vec::new() };
+        let subject = Subject::Account(id);
+        let raised = view.alerts.raised.iter().filter(|alert| alert.subject == subject);
+        raised.map(|alert| alert.name.name().to_owned()).collect()
     };
-    view.snapshot.refused_reuses.iter().map(event).collect()
+    accounts.map(|account| Account::new(account, view.snapshot.tells, alerts_of(account))).collect()
+}
+
+/// The account that a path names, if it is shown.
+pub(super) fn account_id(view: &View, peer: &str, direction: &str, port: u16) -> Option<AccountId> {
+    let ids = view.snapshot.accounts.iter().filter_map(ExportedAccount::id);
+    ids.into_iter()
+        .find(|id| id.port == port && id.direction.name() == direction && id.peer.to_string() == peer)
 }
 
 /// A monotonic time as seconds since the epoch, to the millisecond: two clocks are compared anew each time.

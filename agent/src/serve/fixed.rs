@@ -175,6 +175,19 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
         "Whether the state of alerts, which a restart needs, was saved when it last changed.",
         u64::from(figures.state_last_save_successful),
     )?;
+    if let Some(history) = &figures.history {
+        page.gauge(
+            "history_on_disk",
+            "Whether the past is kept on disk; if not, its last hours are in memory.",
+            u64::from(history.trouble.is_none()),
+        )?;
+        page.gauge("history_bytes", "How large the past is.", history.bytes)?;
+        page.gauge(
+            "history_limit_bytes",
+            "How large it may become ([history] size_mib).",
+            history.limit_bytes,
+        )?;
+    }
     page.gauge(
         "config_last_reload_successful",
         "Whether the last configuration that was given is in force.",

@@ -1,12 +1,14 @@
-//! HTTP: the metrics, what there is to say, whether the agent is alive and ready, and a page that says where they are.
+//! HTTP: the metrics, what there is to say to programs and to people, and whether the agent is alive and ready.
 
 mod api;
 mod connection;
 mod fixed;
-mod landing;
 mod listen;
+mod lookup;
 mod names;
 mod pace;
+mod page;
+mod past;
 mod peers;
 mod protect;
 mod runbooks;
@@ -26,7 +28,7 @@ use axum::{
     extract::{Path, State},
     http::{StatusCode, header},
     middleware,
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::{
@@ -38,6 +40,7 @@ use tokio::{
 use self::connection::Connection;
 pub use self::{
     listen::{Limits, RefusedConnections},
+    lookup::{Lookup, Nobody},
     web_config::Protection,
 };
 use crate::{
@@ -50,7 +53,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// The figures.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     /// The alerts.
     pub alerts: AlertView,
 }
@@ -77,6 +80,8 @@ const NO_LONGER_UPDATED: &str = "the figures are no longer updated\n";
 
 /// How to serve.
 pub struct Options {
+    /// What people call this host.
+    pub host: String,
     /// Path of the metrics.
     pub telemetry_path: String,
     /// Scrapes answered at the same time; `None` is no limit.
@@ -85,6 +90,8 @@ pub struct Options {
     pub protection: Protection,
     /// What clients may take.
     pub limits: Limits,
+    /// Who answers what the latest view does not.
+    pub lookup: Arc<dyn Lookup>,
 }
 
 /// What the handlers share.
@@ -92,8 +99,10 @@ struct Shared {
     snapshots: watch::Receiver<Latest>,
     refused: Arc<RefusedConnections>,
     slots: Option<Semaphore>,
+    host: String,
     telemetry_path: String,
     rendered: Mutex<Option<Rendered>>,
+    lookup: Arc<dyn Lookup>,
 }
 
 /// The last metrics that were rendered: whoever scrapes in the same second is given them, too.
@@ -104,6 +113,14 @@ struct Rendered {
 }
 
 impl Shared {
+    /// The latest view.
+    fn view(&self) -> Result<Arc<View>, Response> {
+        let latest = self.snapshots.borrow().clone();
+        latest.map(|(_, view)| view).ok_or_else(|| {
+            (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response()
+        })
+    }
+
     /// The metrics of a view, rendered at most once.
     fn rendered(&self, view: &Arc<View>) -> anyhow::Result<Bytes> {
         let refused = self.refused.counts();
@@ -167,7 +184,7 @@ struct Server {
 
 impl Server {
     fn new(options: Options, snapshots: watch::Receiver<Latest>) -> Self {
-        let Options { telemetry_path, max_requests, protection, limits } = options;
+        let Options { host, telemetry_path, max_requests, protection, limits, lookup } = options;
         let path = telemetry_path.clone();
         let protection = Arc::new(protection);
         let refused = Arc::<RefusedConnections>::default();
@@ -176,14 +193,23 @@ impl Server {
             snapshots,
             refused: Arc::clone(&refused),
             slots,
+            host,
             telemetry_path,
             rendered: Mutex::default(),
+            lookup,
         });
         let router = Router::new()
-            .route("/", get(landing))
+            .route("/", get(page::overview))
+            .route("/peers/{peer}/{direction}/{port}", get(page::peer))
+            .route("/style.css", get(page::style))
             .route(&path, get(metrics))
+            .route("/api/v1/overview", get(async |state| answer(state, api::overview)))
             .route("/api/v1/alerts", get(async |state| answer(state, api::alerts)))
-            .route("/api/v1/events", get(async |state| answer(state, api::events)))
+            .route("/api/v1/events", get(past::events))
+            .route("/api/v1/peers", get(async |state| answer(state, api::peers)))
+            .route("/api/v1/peers/{peer}", get(past::peer))
+            .route("/api/v1/peers/{peer}/{direction}/{port}/seconds", get(past::seconds))
+            .route("/api/v1/peers/{peer}/{direction}/{port}/ports", get(past::ports))
             .route("/api/v1/names", get(async |state| answer(state, api::names)))
             .route("/api/v1/failovers", get(async |state| answer(state, api::failovers)))
             .route("/runbooks/{alert}", get(runbook))
@@ -205,12 +231,6 @@ impl Server {
     }
 }
 
-async fn landing(State(shared): State<Arc<Shared>>) -> Html<String> {
-    let latest = shared.snapshots.borrow().clone();
-    let alerts = latest.as_ref().map_or(&[][..], |(_, view)| &view.alerts.raised);
-    Html(landing::page(&shared.telemetry_path, alerts))
-}
-
 /// The page of an alert.
 async fn runbook(Path(alert): Path<String>) -> Response {
     match AlertName::named(&alert) {
@@ -223,8 +243,9 @@ async fn runbook(Path(alert): Path<String>) -> Response {
 
 /// Answers with a part of the latest view as JSON.
 fn answer(State(shared): State<Arc<Shared>>, part: fn(&View) -> serde_json::Value) -> Response {
-    let Some((_, view)) = shared.snapshots.borrow().clone() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response();
+    let view = match shared.view() {
+        Ok(view) => view,
+        Err(refusal) => return refusal,
     };
     ([(header::CONTENT_TYPE, "application/json")], part(&view).to_string()).into_response()
 }

@@ -78,6 +78,7 @@ fn an_answer_that_is_not_taken_is_cut() {
         direction: Direction::Inbound,
         counters: Counters::zeroed(),
         sockets: [0; STATES],
+        connections_per_second: 0.0,
         stalled: 0,
         calls: Calls::default(),
         callers: Vec::new(),
@@ -86,7 +87,7 @@ fn an_answer_that_is_not_taken_is_cut() {
         ephemeral: None,
     };
     let snapshot = Snapshot { accounts: (0..2_500).map(account).collect(), ..Snapshot::default() };
-    let view = View { snapshot, ..View::default() };
+    let view = View { snapshot: snapshot.into(), ..View::default() };
     let server = Server::start(None, Limits { answer: 3 * SHORT, ..Limits::default() }, view);
     let mut stream = connect(server.address);
     stream.write_all(request("/metrics", "").as_bytes()).expect("sent");

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tcpwarden::serve::{self, Limits, Options, Protection, View};
+use tcpwarden::serve::{self, Limits, Nobody, Options, Protection, View};
 use tempfile::TempDir;
 use tokio::{runtime, sync::oneshot, sync::watch};
 
@@ -45,10 +45,12 @@ impl Server {
             file
         });
         let options = Options {
+            host: "web1".to_owned(),
             telemetry_path: "/metrics".to_owned(),
             max_requests: Some(40),
             protection: Protection::load(file.as_deref()).expect("right"),
             limits,
+            lookup: Arc::new(Nobody),
         };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");

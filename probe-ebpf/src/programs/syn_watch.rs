@@ -93,7 +93,7 @@ fn endpoints(ctx: &SkBuffContext) -> Option<(Address, Address, usize)> {
 /// Counts a SYN in its peer's account: as repeated when the same 4-tuple brought the same sequence number before.
 #[inline(always)]
 pub fn count(account: *mut Account, tuple: &FourTuple, isn: u32, now: u64) {
-    let seen = SEEN_SYNS.remember(&FourTuple { isn, ..*tuple }, now, 0, 0);
+    let seen = SEEN_SYNS.remember(&FourTuple { isn, ..*tuple }, now, 0, isn);
     let repeated = seen != 0 && now.wrapping_sub(seen) < WORTH_REMEMBERING_NS;
     // SAFETY: `account` points into a live map value; the change is an atomic add.
     unsafe {

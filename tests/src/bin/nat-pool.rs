@@ -15,10 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 use lab::{
     agent::{Agent, Metrics},
     capture::{Capture, Reuses},
     nat::{Nat, Pool, nat},
+    reports::supported,
     topology::Family,
     traffic::{First, Traffic},
     truth,
@@ -102,7 +105,7 @@ fn main() -> ExitCode {
     let wire: Vec<Reuses> = (0..ADDRESSES)
         .map(|number| wire.reuses(Nat::address(Family::V4, number), server_address, PORT))
         .collect();
-    verdict(&agent.scrape(), &wire, &noticed)
+    verdict(&agent, &wire, &noticed)
 }
 
 /// Looks at the agent every second until all clients have ended; returns how many of their requests failed.
@@ -229,8 +232,31 @@ fn unseen(told: &[Reuses], wire: &[Reuses]) -> Option<u64> {
     Some(unseen)
 }
 
+/// Whether a report names the cause, and of each address its range, how full it was, and how many seconds were left when it warned.
+fn tells(report: &Value, noticed: &Noticed) -> bool {
+    println!("\nthe report: {:#}", report["summary"]);
+    let touched = report["touched"].as_array().map_or(&[][..], Vec::as_slice);
+    let tells = |peer: String| {
+        let told = touched.iter().find(|told| told["peer"] == peer.as_str());
+        told.is_some_and(|told| {
+            let used = told["highest_used_ratio"][0].as_f64().unwrap_or_default();
+            told["ports"] == format!("{LOW}-{HIGH}")
+                && told["pool_size"] == PORTS as u64
+                && used > 0.99
+                && told["fewest_seconds_left"][0] == 0
+                && told["refused"].as_u64() > Some(0)
+        })
+    };
+    let causes = supported(report);
+    causes.first().is_some_and(|cause| cause == "pool_too_small")
+        && addresses().all(tells)
+        && noticed.warning.is_some()
+}
+
 /// Compares what the agent told with the wire, and says how it went.
-fn verdict(metrics: &Metrics, wire: &[Reuses], noticed: &Noticed) -> ExitCode {
+fn verdict(agent: &Agent<'_>, wire: &[Reuses], noticed: &Noticed) -> ExitCode {
+    let metrics = &agent.scrape();
+    let report = agent.report(&[]);
     let told: Vec<Reuses> = addresses().map(|peer| metrics.reuses(&peer, PORT)).collect();
     let missed = metrics.lines_with(&["probe_missed_runs_total", "lost_total"]);
     for ((peer, told), wire) in addresses().zip(&told).zip(wire) {
@@ -255,6 +281,7 @@ fn verdict(metrics: &Metrics, wire: &[Reuses], noticed: &Noticed) -> ExitCode {
             wire.iter().all(|wire| wire.refused_by_ack > 0 && wire.syn_retries > 0),
             "the incident did not happen",
         ),
+        (tells(&report, noticed), "the report does not tell the cause, the peers, the range and the seconds"),
     ]
     .into_iter()
     .filter_map(|(holds, complaint)| (!holds).then_some(complaint))

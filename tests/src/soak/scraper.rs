@@ -78,9 +78,11 @@ impl<'a> Scraper<'a> {
 
     /// The agent is stopped by `stop` meanwhile, and cannot answer.
     pub fn excused(&self, stop: impl FnOnce()) {
+        // Whoever is answered as soon as it goes on has to know of the stop.
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         stop();
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).stopped += begun.elapsed();
+        log.stopped += begun.elapsed();
     }
 
     /// The longest time without an answer, and how many scrapes were answered and not.

@@ -28,6 +28,7 @@ struct Play {
     names: Vec<NameTrouble>,
     lost: u64,
     config_reloaded: bool,
+    history_trouble: Option<&'static str>,
     unreached: Vec<Arc<str>>,
 }
 
@@ -52,6 +53,7 @@ impl Play {
             names: Vec::new(),
             lost: 0,
             config_reloaded: true,
+            history_trouble: None,
             unreached: Vec::new(),
         }
     }
@@ -89,6 +91,7 @@ impl Play {
                 names: &self.names,
                 lost: &lost,
                 config_reloaded: self.config_reloaded,
+                history_trouble: self.history_trouble,
                 unreached: &self.unreached,
             };
             changes.extend(self.engine.evaluate(self.now, &facts).into_iter().map(|change| match change {
@@ -285,8 +288,8 @@ fn the_host_has_alerts_of_its_own() {
         time_wait_buckets_limit: Some(10_000),
         listen_overflows: 5_000,
         listen_queues: vec![
-            QueueFigures { port: 80, waiting: 9, limit: 10 },
-            QueueFigures { port: 81, waiting: 0, limit: 0 },
+            QueueFigures { port: 80, waiting: 9, limit: 10, sockets: vec![1] },
+            QueueFigures { port: 81, waiting: 0, limit: 0, sockets: vec![2] },
         ],
         ..HostFigures::default()
     };

@@ -1,0 +1,13 @@
+//! What is said to programs: the JSON documents, made from a snapshot. Who asks for them reads them with the same types.
+//!
+//! Times are in seconds since the epoch. What is not known is null.
+
+mod alert;
+mod overview;
+mod peer;
+
+pub use self::{
+    alert::Alert,
+    overview::{Agent, Host, Listener, Lost, Overview},
+    peer::{Account, Pool, PortRange, PortRun, Ports, Second, TimeWaitSyns},
+};

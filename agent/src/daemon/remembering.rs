@@ -1,0 +1,105 @@
+//! The part of the poll that is about the past: what happened beside the figures, and who keeps it all.
+
+use std::{mem, sync::Arc, thread::JoinHandle, time::Duration};
+
+use anyhow::Context as _;
+
+use crate::{
+    alert::{Alert, Change},
+    config::Settings,
+    history::{self, History},
+    model::{
+        HistoryFigures, Snapshot,
+        past::{AlertEvent, Event, Happened},
+    },
+};
+
+/// As long is waited for the last seconds to be written.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The past, if it is kept.
+pub(super) struct Remembering {
+    history: Option<(History, JoinHandle<()>)>,
+    limit_bytes: u64,
+    happened: Vec<Event>,
+}
+
+impl Remembering {
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let start = |wanted| {
+            History::start(history::file(&settings.state_directory), wanted)
+                .context("cannot start the thread that keeps the history")
+        };
+        let history = settings.history.map(start).transpose()?;
+        let limit_bytes = settings.history.map_or(0, |wanted| wanted.bytes);
+        Ok(Self { history, limit_bytes, happened: Vec::new() })
+    }
+
+    /// Puts other limits in force; beginning or ceasing to keep it needs a restart.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        if let (Some((history, _)), Some(wanted)) = (&self.history, settings.history) {
+            self.limit_bytes = wanted.bytes;
+            history.resize(wanted);
+        }
+    }
+
+    /// Something happened that no snapshot shows.
+    pub fn note(&mut self, event: Event) {
+        if self.history.is_some() {
+            self.happened.push(event);
+        }
+    }
+
+    /// Hands over a second.
+    pub fn take(&mut self, snapshot: Arc<Snapshot>, changes: &[Change]) {
+        let Some((history, _)) = &self.history else { return };
+        let time = snapshot.taken.unix_seconds;
+        let noted = mem::take(&mut self.happened).into_iter();
+        let events = noted.chain(changes.iter().map(of_change));
+        history.take(snapshot, events.map(|event| Happened { time, event }).collect());
+    }
+
+    pub fn figures(&self) -> Option<HistoryFigures> {
+        let (history, _) = self.history.as_ref()?;
+        let history::Status { trouble, bytes } = history.status();
+        Some(HistoryFigures { trouble, bytes, limit_bytes: self.limit_bytes })
+    }
+
+    /// Seconds that were not taken, because the disk hangs or the host has no time for us.
+    pub fn lost(&self) -> u64 {
+        self.history.as_ref().map_or(0, |(history, _)| history.lost())
+    }
+
+    /// The way to the past for those who ask.
+    pub fn history(&self) -> Option<History> {
+        self.history.as_ref().map(|(history, _)| history.clone())
+    }
+
+    /// Has the last seconds written.
+    pub fn stop(self) {
+        let Some((history, thread)) = self.history else { return };
+        history.stop();
+        super::wait_for(&thread, GRACE);
+    }
+}
+
+fn of_change(change: &Change) -> Event {
+    let event = |alert: &Alert| {
+        let [(_, peer), (_, port), (_, direction), (_, name)] = alert.subject.labels();
+        AlertEvent {
+            alert: alert.name.name().to_owned(),
+            severity: alert.severity.name().to_owned(),
+            peer,
+            port: port.parse().ok(),
+            direction,
+            name,
+            since: alert.since,
+            text: alert.text.clone(),
+        }
+    };
+    match change {
+        Change::Raised(alert) => Event::AlertRaised(event(alert)),
+        Change::Severity(alert) => Event::AlertChanged(event(alert)),
+        Change::Over(alert) => Event::AlertOver(event(alert)),
+    }
+}

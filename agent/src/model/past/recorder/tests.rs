@@ -1,0 +1,143 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::model::{
+    Clocks, Direction, Peer, QueueFigures, SelfFigures,
+    refusals::{End, RefusedReuse},
+};
+
+fn account(connections: u64) -> ExportedAccount {
+    let mut counters = Counters::zeroed();
+    counters.connections = connections;
+    ExportedAccount {
+        who: Some((Peer::Address([192, 0, 2, 1].into()), 443)),
+        direction: Direction::Inbound,
+        counters,
+        sockets: Default::default(),
+        stalled: 0,
+        gave_up: 0,
+        calls: probe_ebpf::account::Calls::default(),
+        callers: Vec::new(),
+        connections_per_second: 0.0,
+        pool: None,
+        ephemeral: None,
+    }
+}
+
+fn snapshot(unix_seconds: f64, accounts: Vec<ExportedAccount>) -> Snapshot {
+    Snapshot { taken: Clocks { monotonic_ns: 0, unix_seconds }, accounts, ..Snapshot::default() }
+}
+
+/// The connections of the only account, second by second.
+fn connections(recorder: &mut Recorder, accounts: Vec<ExportedAccount>) -> Vec<u32> {
+    let Recorded { samples, .. } = recorder.record(&snapshot(1.0, accounts));
+    let of_accounts = samples.iter().filter(|(series, _)| *series != Series::Host);
+    of_accounts.map(|(_, sample)| sample[Field::Connections]).collect()
+}
+
+#[test]
+fn each_event_is_in_exactly_one_second() {
+    let mut recorder = Recorder::default();
+    assert_eq!(connections(&mut recorder, vec![account(5)]), [5], "all of a new account's are new");
+    assert_eq!(connections(&mut recorder, vec![account(12)]), [7]);
+    assert_eq!(connections(&mut recorder, vec![]), [] as [u32; 0], "it is not shown for a while");
+    assert_eq!(connections(&mut recorder, vec![account(20)]), [8]);
+    assert_eq!(connections(&mut recorder, vec![account(3)]), [3], "it was forgotten and begins anew");
+}
+
+#[test]
+fn the_first_snapshot_tells_how_things_stand() {
+    let mut first = snapshot(1_000.0, vec![]);
+    first.tells.time_wait = true;
+    first.host.sysctls = vec![("net.core.somaxconn", 4_096)];
+    first.host.listen_queues = vec![QueueFigures { port: 80, waiting: 3, limit: 4, sockets: vec![1] }];
+    let mut recorder = Recorder::default();
+    let Recorded { samples, events } = recorder.record(&first);
+    assert_eq!(samples[0].1[Field::QueuePercent], 75);
+    let [Event::AgentStarted { unknown, .. }, Event::Settings { values }] =
+        [&events[0].event, &events[1].event]
+    else {
+        panic!("how things stand, not {events:?}")
+    };
+    assert!(!unknown.contains(&"time_wait_syns".to_owned()) && unknown.contains(&"retransmits".to_owned()));
+    assert_eq!(values.get("net.core.somaxconn"), Some(&4_096));
+    assert_eq!(recorder.record(&first).events, [], "nothing has changed");
+    first.host.sysctls = vec![("net.core.somaxconn", 128)];
+    let changed = recorder.record(&first).events;
+    let name = "net.core.somaxconn".to_owned();
+    let event = Event::SettingChanged { name, before: Some(4_096), after: Some(128) };
+    assert_eq!(changed, [Happened { time: 1_000.0, event }]);
+}
+
+#[test]
+fn refused_reuses_are_taken_once_even_when_they_made_room() {
+    let reuse = |began: u32| RefusedReuse {
+        began: f64::from(began),
+        remote: ([192, 0, 2, 1].into(), 10_141),
+        local: ([192, 0, 2, 9].into(), 443),
+        answers: [4, 0, 0],
+        retries: 3,
+        attempts: 1,
+        waited: std::time::Duration::from_secs(7),
+        end: End::GaveUp,
+    };
+    let with = |before: u64, kept: std::ops::Range<u32>| Snapshot {
+        refused_reuses: kept.map(reuse).collect::<Arc<[_]>>(),
+        refused_reuses_before: before,
+        ..snapshot(1.0, vec![])
+    };
+    let mut recorder = Recorder::default();
+    let mut began = |snapshot: &Snapshot| -> Vec<f64> {
+        let events = recorder.record(snapshot).events.into_iter();
+        events
+            .filter(|happened| matches!(happened.event, Event::RefusedReuse(_)))
+            .map(|happened| happened.time)
+            .collect()
+    };
+    assert_eq!(began(&with(0, 0..2)), [0.0, 1.0]);
+    assert_eq!(began(&with(0, 0..2)), [] as [f64; 0]);
+    // Two more came, and two made room.
+    assert_eq!(began(&with(2, 2..4)), [2.0, 3.0]);
+    // More came than are kept.
+    assert_eq!(began(&with(90, 90..94)), [90.0, 91.0, 92.0, 93.0]);
+}
+
+#[test]
+fn notices_are_told_by_what_became_of_them() {
+    let told = |delivered, failed| {
+        let figures =
+            NotificationFigures { receiver: Arc::from("ops"), delivered, failed, ..Default::default() };
+        Snapshot {
+            itself: SelfFigures { notifications: vec![figures], ..Default::default() },
+            ..snapshot(1.0, vec![])
+        }
+    };
+    let mut recorder = Recorder::default();
+    recorder.record(&told(5, 0));
+    let events = recorder.record(&told(7, 1)).events;
+    let event = |outcome: &str, notices| Event::Notices {
+        receiver: "ops".to_owned(),
+        outcome: outcome.to_owned(),
+        notices,
+    };
+    let told: Vec<Event> = events.into_iter().map(|happened| happened.event).collect();
+    assert_eq!(told, [event("delivered", 2), event("failed", 1)]);
+}
+
+#[test]
+fn every_event_is_read_as_it_was_written() {
+    let events = [
+        Event::AgentStopped,
+        Event::TrafficStep {
+            who: Who { peer: "192.0.2.1".to_owned(), port: 443, direction: "inbound".to_owned() },
+            before: 10.0,
+            after: 240.5,
+        },
+        Event::SettingChanged { name: "a".to_owned(), before: None, after: Some(u64::MAX) },
+    ];
+    for event in events {
+        let happened = Happened { time: 1_795_000_000.25, event };
+        let text = serde_json::to_string(&happened).expect("written");
+        assert_eq!(serde_json::from_str::<Happened>(&text).expect("read"), happened, "{text}");
+    }
+}

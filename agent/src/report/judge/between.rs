@@ -1,0 +1,117 @@
+//! What stands between the clients and this host.
+
+use super::{Case, Evidence, Hypothesis, Verdict};
+use crate::{
+    model::past::{Event, Field},
+    report::words::{count, percent},
+};
+
+/// No common system draws its source ports from so few (Linux: 28,232, Windows and the BSDs: 16,384).
+const FEWEST: u32 = 16_384;
+
+/// Something rewrites ports, or drops what answers.
+pub(super) fn rewrites_or_drops(evidence: &Evidence<'_>) -> Hypothesis {
+    let mut case = Case::new(
+        "something_between",
+        "Something between the clients and this host rewrites source ports or drops packets",
+    );
+    case.advice = &[
+        "Find the NAT, firewall or balancer that gives these source ports, and ask for its port range per address and for what it does with a bare \
+         ACK in answer to a SYN: if it let that ACK through, the client would answer with a RST and the next SYN would be accepted.",
+    ];
+    let (mut rewrites, mut drops, mut known) = (false, false, false);
+    for account in evidence.inbound() {
+        if let Some(size) = account.pool_size().filter(|size| *size > 0) {
+            known = true;
+            if size < FEWEST && account.sum(Field::Connections) > u64::from(size) / 4 {
+                rewrites = true;
+                let ports = evidence.ports_of(&account.id).unwrap_or("unknown");
+                case.weigh(
+                    true,
+                    format!(
+                        "{} draws from {} ports only ({ports}), fewer than any common system gives its own connections (16,384 or more)",
+                        account.id.peer,
+                        count(size)
+                    ),
+                );
+            }
+        }
+        let by_ack = account.sum(Field::RefusedByAck);
+        if by_ack == 0 {
+            continue;
+        }
+        known = true;
+        let after_reset = account.sum(Field::ConnectedAfterReset);
+        let given_up = account.sum(Field::GaveUp);
+        let lost = given_up > after_reset;
+        drops |= lost;
+        case.weigh(
+            lost,
+            format!(
+                "{} refused SYNs of {} were answered by a bare ACK, which a client answers by a RST at once; after a RST {} attempts came \
+                 through, and {} were given up without one",
+                count(by_ack),
+                account.id.peer,
+                count(after_reset),
+                count(given_up)
+            ),
+        );
+    }
+    let sequences = evidence.events.iter().filter(|happened| match &happened.event {
+        Event::RefusedReuse(reuse) => reuse.end == "gave_up" && reuse.retries > 0,
+        _ => false,
+    });
+    let repeated = sequences.count();
+    if repeated > 0 && drops {
+        case.weigh(
+            true,
+            format!(
+                "of those that are on record, {} repeated their SYN before they gave up",
+                count(repeated)
+            ),
+        );
+    }
+    if !rewrites && !drops {
+        let figures = if known {
+            "every known pool is as wide as a system's own, and no refused SYN was left without the client's RST"
+        } else {
+            "no SYN was refused, and no pool became known that would be narrow"
+        };
+        case.weigh(false, figures.to_owned());
+    }
+    if !evidence.tells("time_wait_syns") && !rewrites {
+        return case.close(Verdict::Unknown);
+    }
+    case.decide(rewrites || drops)
+}
+
+/// Handshakes lost packets for another reason than TIME_WAIT.
+pub(super) fn loses_handshakes(evidence: &Evidence<'_>) -> Hypothesis {
+    let mut case = Case::new("packet_loss", "Packets of handshakes are lost on the way");
+    case.explained_by =
+        &["pool_too_small", "backend_moved", "backend_gone", "failover", "dependency_hangs", "queue_full"];
+    case.advice = &[
+        "Look for loss between these peers and this host: interface errors, a full link, a firewall that limits SYNs.",
+    ];
+    let (mut repeated, mut connections, mut synacks) = (0, 0, 0);
+    for account in &evidence.accounts {
+        repeated += account.sum(Field::SynRetries);
+        synacks += account.sum(Field::SynackRetries);
+        connections += account.sum(Field::Connections);
+    }
+    let refused: u64 = evidence.inbound().map(|account| account.refused()).sum();
+    let others = repeated.saturating_sub(refused) + synacks;
+    let share = others as f64 / (connections + others).max(1) as f64;
+    let is_so = others >= 10 && share >= 0.02;
+    case.weigh(
+        is_so,
+        format!(
+            "{} SYNs were repeated beside those that TIME_WAIT refused, and {} of our SYN-ACKs, at {} connections ({})",
+            count(repeated.saturating_sub(refused)),
+            count(synacks),
+            count(connections),
+            percent(share)
+        ),
+    );
+    case.decide(is_so)
+}

@@ -1,0 +1,184 @@
+//! The pages for people: the host at a glance, and a page for each peer. Rendered here, so that a browser needs no script and nothing
+//! from anywhere else; they ask to be loaded again after a few seconds.
+
+mod overview;
+mod peer;
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Query, State},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::{Shared, View, lookup, past};
+use crate::{
+    api::Account,
+    model::{past::Span, visible},
+};
+
+/// Nothing but what this server itself sends, no script, and no page around ours.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const STYLE: &str = include_str!("style.css");
+
+/// What a path segment cannot hold as it is.
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+/// A page as it is sent.
+struct Page(Markup);
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let mut response = self.0.into_string().into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+/// How the pages look.
+pub(super) async fn style() -> Response {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response()
+}
+
+/// The host at a glance.
+pub(super) async fn overview(State(shared): State<Arc<Shared>>) -> Response {
+    let host = &shared.host;
+    match shared.view() {
+        Ok(view) => Page(frame(host, host, &overview::body(&view, &shared.telemetry_path))).into_response(),
+        // The first census takes a moment; the page comes back by itself.
+        Err(_) => {
+            Page(frame(host, host, &html! { p { "The first census is not done yet." } })).into_response()
+        }
+    }
+}
+
+/// How much of the past a page shows.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// The last so many seconds.
+    seconds: u64,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { seconds: 600 }
+    }
+}
+
+/// One peer.
+pub(super) async fn peer(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<(String, String, u16)>,
+    Query(Wanted { seconds }): Query<Wanted>,
+) -> Response {
+    let found = shared.view().and_then(|view| Ok((past::find(&view, &path)?, view)));
+    let (id, view) = match found {
+        Ok(found) => found,
+        Err(refusal) => return refusal,
+    };
+    let now = view.snapshot.taken.unix_seconds as u64;
+    let span = Span { from: now.saturating_sub(seconds.clamp(60, 14 * 86_400)), to: now + 1 };
+    let asked = id.clone();
+    // What cannot be answered is said in its place; the rest of the page is there all the same.
+    let answers =
+        lookup::ask(&shared.lookup, move |lookup| Ok((lookup.samples(&asked, span), lookup.ports(&asked))));
+    let (samples, ports) = match answers.await {
+        Ok(answers) => answers,
+        Err(refusal) => return refusal,
+    };
+    let title = format!("{} – {}", id.peer, shared.host);
+    Page(frame(&shared.host, &title, &peer::body(&view, &id, span, &samples, &ports))).into_response()
+}
+
+/// What all pages have in common.
+fn frame(host: &str, title: &str, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width,initial-scale=1";
+                meta http-equiv="refresh" content="5";
+                title { (visible(title)) " – tcpwarden" }
+                link rel="stylesheet" href="/style.css";
+            }
+            body {
+                header { a href="/" { "tcpwarden" } " on " b { (visible(host)) } }
+                main { (body) }
+            }
+        }
+    }
+}
+
+/// The path of an account's page.
+fn link(account: &Account) -> Option<String> {
+    let peer = utf8_percent_encode(&account.peer, SEGMENT);
+    Some(format!("/peers/{peer}/{}/{}", account.direction, account.port?))
+}
+
+/// The alerts that a view holds, of one account or all.
+fn alerts(view: &View, is_meant: impl Fn(&crate::alert::Alert) -> bool) -> Markup {
+    let mut raised: Vec<_> = view.alerts.raised.iter().filter(|alert| is_meant(alert)).collect();
+    raised.sort_by_key(|alert| (std::cmp::Reverse(alert.severity), alert.since));
+    html! {
+        @if raised.is_empty() { p.quiet { "No alert is raised." } }
+        @for alert in raised {
+            section.alert.(alert.severity.name()) {
+                h3 { a href=(format!("/runbooks/{}", alert.name)) { (alert.name) } " " small { (alert.severity.name()) @if !alert.announced { ", silenced" } } }
+                p { (visible(&alert.text)) "." }
+                p.advice { (crate::alert::advice(alert.name)) }
+            }
+        }
+    }
+}
+
+/// A picture that was drawn here.
+fn picture(svg: String) -> PreEscaped<String> {
+    PreEscaped(svg)
+}
+
+/// A number with its thousands apart.
+fn number(value: impl Into<u64>) -> String {
+    let digits = value.into().to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A length of time, roughly.
+fn roughly(seconds: f64) -> String {
+    match seconds {
+        ..120.0 => format!("{seconds:.0} s"),
+        ..7_200.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.0} h", seconds / 3_600.0),
+        _ => format!("{:.0} days", seconds / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests;
