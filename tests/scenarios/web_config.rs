@@ -15,7 +15,7 @@ use std::{
 use lab::{
     agent::Agent, certificates::certificates, eventually, host::Host, monitoring::prometheus::Prometheus,
 };
-use tcpwarden::serve::{self, Limits, Options, Protection, View};
+use tcpwarden::serve::{self, Limits, Nobody, Options, Protection, View};
 use tokio::{runtime, sync::watch};
 
 /// "swordfish", hashed by crypt(3).
@@ -59,10 +59,12 @@ fn serve(directory: &Path, web_config: &str) -> SocketAddr {
     let file = directory.join("web.yml");
     fs::write(&file, web_config).expect("written");
     let options = Options {
+        host: "host".to_owned(),
         telemetry_path: "/metrics".to_owned(),
         max_requests: Some(40),
         protection: Protection::load(Some(&file)).expect("right"),
         limits: Limits::default(),
+        lookup: Arc::new(Nobody),
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

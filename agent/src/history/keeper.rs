@@ -16,7 +16,7 @@ use crate::{
     config::HistorySettings,
     model::{
         Snapshot,
-        past::{Block, Event, Happened, Recorded, Recorder, SLOTS, Sample, Series},
+        past::{Block, Event, Happened, Recorded, Recorder, SLOTS, Sample, Series, second_of},
     },
 };
 
@@ -89,8 +89,7 @@ impl Keeper {
 
     /// Takes the figures of a second, and what happened beside them.
     pub fn take(&mut self, snapshot: &Snapshot, events: Vec<Happened>) {
-        // Nothing was before 1970.
-        self.now = snapshot.taken.unix_seconds as u64;
+        self.now = second_of(snapshot.taken.unix_seconds);
         let Recorded { samples, events: recorded } = self.recorder.record(snapshot);
         let (minute, second) = place(self.now, SECOND);
         if minute != self.minute {
@@ -136,7 +135,8 @@ impl Keeper {
             let minutes = self.minutes.entry(series.clone()).or_insert_with(found);
             minutes.set(slot, whole);
             let row = |step, start, block| Row { step, start, series: series.clone(), block };
-            self.full.extend([row(SECOND, self.minute, block), row(MINUTE, hour, minutes.clone())]);
+            self.full.push(row(SECOND, self.minute, block));
+            self.full.push(row(MINUTE, hour, minutes.clone()));
         }
     }
 

@@ -65,7 +65,7 @@ fn settle_as(connection: &mut Connection, versions: &[&str]) -> rusqlite::Result
     }
     if !missing.is_empty() {
         transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", versions.len() as i64)?;
+        transaction.pragma_update(None, "user_version", i64::try_from(versions.len()).unwrap_or(i64::MAX))?;
     }
     transaction.commit()?;
     Ok(Shape::Ours)

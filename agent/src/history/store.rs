@@ -150,12 +150,12 @@ impl Store {
                 let Some(packed) = pack(block) else { continue };
                 let (peer, is_group, port, outbound) = key(series);
                 let named = params![peer, is_group, port, outbound];
-                let id: i64 = match find.query_row(named, |row| row.get(0)).optional()? {
-                    Some(id) => id,
-                    None => {
-                        add.execute(named)?;
-                        transaction.last_insert_rowid()
-                    }
+                let known: Option<i64> = find.query_row(named, |row| row.get(0)).optional()?;
+                let id = if let Some(id) = known {
+                    id
+                } else {
+                    add.execute(named)?;
+                    transaction.last_insert_rowid()
                 };
                 put.execute(params![signed(*step), signed(*start), id, packed])?;
             }

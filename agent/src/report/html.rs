@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{
-        past::{Field, Past, Sample, Series, Span, Who},
+        past::{Field, Past, Sample, Series, Span, Who, second_of},
         visible,
     },
     plot::{self, Line},
@@ -56,7 +56,7 @@ pub fn html(report: &Report, past: &Past) -> String {
                 h2 { "Timeline (UTC)" }
                 table {
                     @for entry in &report.timeline {
-                        tr { td.n { (stamp(entry.time as u64)) } td { (visible(&entry.text)) } }
+                        tr { td.n { (stamp(second_of(entry.time))) } td { (visible(&entry.text)) } }
                     }
                 }
                 h2 { "Limits in force" }

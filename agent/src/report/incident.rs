@@ -1,6 +1,6 @@
 //! When the latest incident was.
 
-use crate::model::past::{Event, Happened, Span};
+use crate::model::past::{AlertEvent, Event, Happened, Span, second_of};
 
 /// What came before the first alert belongs to it,
 const BEFORE: u64 = 300;
@@ -18,7 +18,7 @@ pub fn latest_incident(events: &[Happened], now: u64) -> Option<Span> {
     let mut raised: Vec<(String, u64)> = Vec::new();
     let mut incident: Option<Span> = None;
     for Happened { time, event } in events {
-        let time = *time as u64;
+        let time = second_of(*time);
         match event {
             Event::AlertRaised(alert) | Event::AlertChanged(alert) => {
                 let is_new = raised.is_empty() && incident.is_none_or(|before| time > before.to + APART);
@@ -46,14 +46,13 @@ pub fn latest_incident(events: &[Happened], now: u64) -> Option<Span> {
     Some(Span { from: from.saturating_sub(BEFORE), to: to + 1 })
 }
 
-fn key(alert: &crate::model::past::AlertEvent) -> String {
+fn key(alert: &AlertEvent) -> String {
     format!("{} {} {:?} {} {}", alert.alert, alert.peer, alert.port, alert.direction, alert.name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::past::AlertEvent;
 
     fn alert(name: &str) -> AlertEvent {
         AlertEvent {

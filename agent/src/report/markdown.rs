@@ -7,7 +7,7 @@ use super::{
     judge::{Hypothesis, Verdict},
     words::{clock, count, percent, stamp},
 };
-use crate::model::visible;
+use crate::model::{past::second_of, visible};
 
 /// Writes a report in Markdown (CommonMark, with the tables of GitHub).
 #[must_use]
@@ -48,7 +48,7 @@ fn write(report: &Report, out: &mut String) -> fmt::Result {
     }
     writeln!(out, "\n## Timeline (UTC)\n")?;
     for entry in &report.timeline {
-        writeln!(out, "- {} {}", stamp(entry.time as u64), plain(&entry.text))?;
+        writeln!(out, "- {} {}", stamp(second_of(entry.time)), plain(&entry.text))?;
     }
     writeln!(out, "\n## Limits in force\n")?;
     writeln!(out, "| Setting | Value | Matters here | Why |\n|---|--:|---|---|")?;

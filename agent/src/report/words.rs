@@ -1,12 +1,15 @@
 //! How numbers and times are put into words.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    fmt::Display,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use super::{
     evidence::Evidence,
     judge::{Hypothesis, Verdict},
 };
-use crate::model::past::Field;
+use crate::model::past::{Field, second_of};
 
 /// A time of day.
 pub(super) fn clock(seconds: u64) -> String {
@@ -22,11 +25,11 @@ pub(super) fn stamp(seconds: u64) -> String {
 }
 
 /// A number with its thousands apart.
-pub(super) fn count(number: impl ToString) -> String {
+pub(super) fn count(number: impl Display) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -47,7 +50,7 @@ pub(super) fn seconds(seconds: f64) -> String {
     } else if seconds < 100.0 {
         format!("{seconds:.1} s")
     } else {
-        humantime::format_duration(Duration::from_secs(seconds as u64)).to_string()
+        humantime::format_duration(Duration::from_secs(second_of(seconds))).to_string()
     }
 }
 

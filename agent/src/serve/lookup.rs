@@ -3,11 +3,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use anyhow::bail;
-use axum::{
-    http::StatusCode,
-    response::{IntoResponse as _, Response},
-};
 
+use super::refusal::Refusal;
 use crate::model::{
     AccountId,
     past::{Happened, Sample, Span},
@@ -57,12 +54,11 @@ impl Lookup for Nobody {
 pub(super) async fn ask<T: Send + 'static>(
     lookup: &Arc<dyn Lookup>,
     question: impl FnOnce(&dyn Lookup) -> anyhow::Result<T> + Send + 'static,
-) -> Result<T, Response> {
+) -> Result<T, Refusal> {
     let lookup = Arc::clone(lookup);
     let answer = tokio::task::spawn_blocking(move || question(&*lookup)).await;
-    let unavailable = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response();
     match answer {
-        Ok(answer) => answer.map_err(|error| unavailable(format!("{error:#}"))),
-        Err(error) => Err(unavailable(error.to_string())),
+        Ok(answer) => answer.map_err(|error| Refusal::unavailable(format!("{error:#}"))),
+        Err(error) => Err(Refusal::unavailable(error.to_string())),
     }
 }

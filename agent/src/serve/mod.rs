@@ -11,6 +11,7 @@ mod page;
 mod past;
 mod peers;
 mod protect;
+mod refusal;
 mod runbooks;
 mod text;
 mod web_config;
@@ -37,7 +38,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::connection::Connection;
+use self::{connection::Connection, refusal::Refusal};
 pub use self::{
     listen::{Limits, RefusedConnections},
     lookup::{Lookup, Nobody},
@@ -114,11 +115,9 @@ struct Rendered {
 
 impl Shared {
     /// The latest view.
-    fn view(&self) -> Result<Arc<View>, Response> {
+    fn view(&self) -> Result<Arc<View>, Refusal> {
         let latest = self.snapshots.borrow().clone();
-        latest.map(|(_, view)| view).ok_or_else(|| {
-            (StatusCode::SERVICE_UNAVAILABLE, "the first census is not done yet\n").into_response()
-        })
+        latest.map(|(_, view)| view).ok_or_else(|| Refusal::unavailable("the first census is not done yet"))
     }
 
     /// The metrics of a view, rendered at most once.
@@ -242,12 +241,11 @@ async fn runbook(Path(alert): Path<String>) -> Response {
 }
 
 /// Answers with a part of the latest view as JSON.
-fn answer(State(shared): State<Arc<Shared>>, part: fn(&View) -> serde_json::Value) -> Response {
-    let view = match shared.view() {
-        Ok(view) => view,
-        Err(refusal) => return refusal,
-    };
-    ([(header::CONTENT_TYPE, "application/json")], part(&view).to_string()).into_response()
+fn answer(
+    State(shared): State<Arc<Shared>>,
+    part: fn(&View) -> serde_json::Value,
+) -> Result<Response, Refusal> {
+    Ok(([(header::CONTENT_TYPE, "application/json")], part(&*shared.view()?).to_string()).into_response())
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -8,12 +8,11 @@ use std::{
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
 
-use super::{Shared, View, api, lookup};
+use super::{Shared, View, api, lookup, refusal::Refusal};
 use crate::{
     api::{Ports, Second},
     model::{AccountId, past::Span},
@@ -51,22 +50,22 @@ impl Wanted {
 }
 
 /// What happened, the oldest first.
-pub(super) async fn events(State(shared): State<Arc<Shared>>, Query(wanted): Query<Wanted>) -> Response {
+pub(super) async fn events(
+    State(shared): State<Arc<Shared>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Refusal> {
     let most = wanted.limit.min(MOST_EVENTS);
-    match lookup::ask(&shared.lookup, move |lookup| lookup.events(wanted.span(), most)).await {
-        Ok(events) => Json(events).into_response(),
-        Err(refusal) => refusal,
-    }
+    let events = lookup::ask(&shared.lookup, move |lookup| lookup.events(wanted.span(), most)).await?;
+    Ok(Json(events).into_response())
 }
 
 /// The accounts of one peer.
-pub(super) async fn peer(State(shared): State<Arc<Shared>>, Path(peer): Path<String>) -> Response {
-    let view = match shared.view() {
-        Ok(view) => view,
-        Err(refusal) => return refusal,
-    };
-    let accounts = api::accounts_of(&view, &peer);
-    if accounts.is_empty() { unknown() } else { Json(accounts).into_response() }
+pub(super) async fn peer(
+    State(shared): State<Arc<Shared>>,
+    Path(peer): Path<String>,
+) -> Result<Response, Refusal> {
+    let accounts = api::accounts_of(&*shared.view()?, &peer);
+    if accounts.is_empty() { Err(UNKNOWN) } else { Ok(Json(accounts).into_response()) }
 }
 
 /// The figures of an account, second by second or minute by minute.
@@ -74,45 +73,30 @@ pub(super) async fn seconds(
     State(shared): State<Arc<Shared>>,
     Path(path): Path<(String, String, u16)>,
     Query(wanted): Query<Wanted>,
-) -> Response {
-    let account = match shared.view().and_then(|view| find(&view, &path)) {
-        Ok(account) => account,
-        Err(refusal) => return refusal,
-    };
-    match lookup::ask(&shared.lookup, move |lookup| lookup.samples(&account, wanted.span())).await {
-        Ok(samples) => {
-            let seconds: Vec<Second> =
-                samples.iter().map(|(time, sample)| Second::new(*time, sample)).collect();
-            Json(seconds).into_response()
-        }
-        Err(refusal) => refusal,
-    }
+) -> Result<Response, Refusal> {
+    let account = find(&*shared.view()?, &path)?;
+    let samples = lookup::ask(&shared.lookup, move |lookup| lookup.samples(&account, wanted.span())).await?;
+    let seconds: Vec<Second> = samples.iter().map(|(time, sample)| Second::new(*time, sample)).collect();
+    Ok(Json(seconds).into_response())
 }
 
 /// All ports of an account.
 pub(super) async fn ports(
     State(shared): State<Arc<Shared>>,
     Path(path): Path<(String, String, u16)>,
-) -> Response {
-    let account = match shared.view().and_then(|view| find(&view, &path)) {
-        Ok(account) => account,
-        Err(refusal) => return refusal,
-    };
-    match lookup::ask(&shared.lookup, move |lookup| lookup.ports(&account)).await {
-        Ok((address, map)) => Json(Ports::new(address.to_string(), &map)).into_response(),
-        Err(refusal) => refusal,
-    }
+) -> Result<Response, Refusal> {
+    let account = find(&*shared.view()?, &path)?;
+    let (address, map) = lookup::ask(&shared.lookup, move |lookup| lookup.ports(&account)).await?;
+    Ok(Json(Ports::new(address.to_string(), &map)).into_response())
 }
+
+const UNKNOWN: Refusal =
+    Refusal::not_found("no such peer has figures of its own now; /api/v1/peers lists them");
 
 /// The account that a path names.
 pub(super) fn find(
     view: &View,
     (peer, direction, port): &(String, String, u16),
-) -> Result<AccountId, Response> {
-    api::account_id(view, peer, direction, *port).ok_or_else(unknown)
-}
-
-fn unknown() -> Response {
-    (StatusCode::NOT_FOUND, "no such peer has figures of its own now; /api/v1/peers lists them\n")
-        .into_response()
+) -> Result<AccountId, Refusal> {
+    api::account_id(view, peer, direction, *port).ok_or(UNKNOWN)
 }

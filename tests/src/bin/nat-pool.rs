@@ -241,7 +241,7 @@ fn tells(report: &Value, noticed: &Noticed) -> bool {
         told.is_some_and(|told| {
             let used = told["highest_used_ratio"][0].as_f64().unwrap_or_default();
             told["ports"] == format!("{LOW}-{HIGH}")
-                && told["pool_size"] == PORTS as u64
+                && told["pool_size"].as_f64() == Some(PORTS)
                 && used > 0.99
                 && told["fewest_seconds_left"][0] == 0
                 && told["refused"].as_u64() > Some(0)

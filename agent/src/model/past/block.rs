@@ -8,12 +8,12 @@ pub const SLOTS: usize = 60;
 /// Up to [`SLOTS`] samples, each in its place; there may be gaps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    slots: [Option<Sample>; SLOTS],
+    slots: Vec<Option<Sample>>,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self { slots: [None; SLOTS] }
+        Self { slots: vec![None; SLOTS] }
     }
 }
 

@@ -9,7 +9,7 @@ mod listeners;
 mod recorder;
 mod step;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::peer::{AccountId, Direction};
 
@@ -41,6 +41,12 @@ impl fmt::Display for Series {
             }
         }
     }
+}
+
+/// The second in which a moment lies; before 1970, the first.
+#[must_use]
+pub fn second_of(moment: f64) -> u64 {
+    Duration::try_from_secs_f64(moment).unwrap_or_default().as_secs()
 }
 
 /// A stretch of time, in seconds since the epoch; the end is not part of it.

@@ -307,7 +307,8 @@ fn narrow(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// The next whole number below the top; nothing below 0 is ever rounded here.
+/// The nearest whole number below the top.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped first")]
 fn round(value: f64) -> u32 {
     value.round().clamp(0.0, f64::from(u32::MAX - 1)) as u32
 }

@@ -2,8 +2,11 @@
 
 use super::{Case, Evidence, Hypothesis};
 use crate::{
-    model::past::{Event, Field},
-    report::words::{clock, count, seconds},
+    model::past::{Event, Field, second_of},
+    report::{
+        evidence::Account,
+        words::{clock, count, seconds},
+    },
 };
 
 /// From so many attempts on that came to nothing, it is no accident.
@@ -24,11 +27,11 @@ pub(super) fn moved(evidence: &Evidence<'_>) -> Hypothesis {
         match &happened.event {
             Event::AlertRaised(alert) if alert.alert == "StaleAddress" => {
                 is_so = true;
-                case.weigh(true, format!("at {}: {}", clock(happened.time as u64), alert.text));
+                case.weigh(true, format!("at {}: {}", clock(second_of(happened.time)), alert.text));
             }
             Event::AddressChanged { name, address, came, .. } => {
                 let verb = if *came { "began to list" } else { "ceased to list" };
-                case.weigh(true, format!("{name} {verb} {address} at {}", clock(happened.time as u64)));
+                case.weigh(true, format!("{name} {verb} {address} at {}", clock(second_of(happened.time))));
             }
             _ => {}
         }
@@ -39,7 +42,7 @@ pub(super) fn moved(evidence: &Evidence<'_>) -> Hypothesis {
         }
     } else {
         case.supporting.clear();
-        let failed: u64 = evidence.outbound().map(|account| account.failed()).sum();
+        let failed: u64 = evidence.outbound().map(Account::failed).sum();
         let figures = if failed == 0 {
             "no attempt of ours to connect failed".to_owned()
         } else {
@@ -79,7 +82,7 @@ pub(super) fn failed_over(evidence: &Evidence<'_>) -> Hypothesis {
                 failover.old,
                 failover.new,
                 failover.outage_seconds.map_or_else(|| "unknown length".to_owned(), seconds),
-                clock(happened.time as u64),
+                clock(second_of(happened.time)),
                 parts.join(", ")
             ),
         );
@@ -178,7 +181,7 @@ pub(super) fn hangs(evidence: &Evidence<'_>) -> Hypothesis {
     case.decide(is_so)
 }
 
-fn failures(account: &crate::report::evidence::Account<'_>) -> String {
+fn failures(account: &Account<'_>) -> String {
     let failed = account.failed();
     let mean = account.mean_seconds(
         Field::FailedMillis,

@@ -3,7 +3,10 @@
 use super::{Case, Evidence, Hypothesis, Verdict};
 use crate::{
     model::past::{Event, Field},
-    report::words::{count, percent},
+    report::{
+        evidence::Account,
+        words::{count, percent},
+    },
 };
 
 /// No common system draws its source ports from so few (Linux: 28,232, Windows and the BSDs: 16,384).
@@ -99,7 +102,7 @@ pub(super) fn loses_handshakes(evidence: &Evidence<'_>) -> Hypothesis {
         synacks += account.sum(Field::SynackRetries);
         connections += account.sum(Field::Connections);
     }
-    let refused: u64 = evidence.inbound().map(|account| account.refused()).sum();
+    let refused: u64 = evidence.inbound().map(Account::refused).sum();
     let others = repeated.saturating_sub(refused) + synacks;
     let share = others as f64 / (connections + others).max(1) as f64;
     let is_so = others >= 10 && share >= 0.02;

@@ -20,19 +20,19 @@ pub(super) fn client_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
     let mut piled = false;
     let (mut opened, mut closed, mut most, mut lived, mut ended) = (0, 0, 0, 0.0, 0);
     for account in evidence.inbound() {
-        let (opens, closes) = (account.sum(Field::Connections), account.closed());
+        let (opens, ends) = (account.sum(Field::Connections), account.closed());
         opened += opens;
-        closed += closes;
+        closed += ends;
         let (established, at) = account.most(Field::Established);
         most = most.max(established);
         if let Some(mean) = account.mean_seconds(
             Field::LivedMillis,
             &[Field::ClosedLocal, Field::ClosedPeer, Field::ClosedReset, Field::ClosedTimeout],
         ) {
-            lived += mean * closes as f64;
-            ended += closes;
+            lived += mean * ends as f64;
+            ended += ends;
         }
-        let left_open = opens.saturating_sub(closes);
+        let left_open = opens.saturating_sub(ends);
         if established >= ENOUGH && left_open * 2 > opens && opens >= u64::from(ENOUGH) {
             piled = true;
             case.weigh(
@@ -42,7 +42,7 @@ pub(super) fn client_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
                     account.id.peer,
                     count(opens),
                     account.id.port,
-                    count(closes),
+                    count(ends),
                     count(established),
                     clock(at)
                 ),

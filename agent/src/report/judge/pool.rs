@@ -55,10 +55,10 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
             );
         }
         if let Some(mean) = account.mean_seconds(Field::ReusedAfterMillis, &[Field::Reused]) {
-            let reused = account.sum(Field::Reused);
+            let again = account.sum(Field::Reused);
             let figures = format!(
                 "{} connections of {} came on a port seen before, {mean:.0} s after it was closed on average",
-                count(reused),
+                count(again),
                 account.id.peer
             );
             case.weigh(mean < 120.0, figures);
@@ -74,7 +74,7 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
         }
         Some(_) => {}
     }
-    let refused: u64 = evidence.inbound().map(|account| account.refused()).sum();
+    let refused: u64 = evidence.inbound().map(Account::refused).sum();
     if refused == 0 && evidence.tells("time_wait_syns") {
         case.weigh(false, "TIME_WAIT refused no SYN".to_owned());
     }

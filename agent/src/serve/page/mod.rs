@@ -15,10 +15,13 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::{Shared, View, lookup, past};
+use super::{Lookup, Shared, View, lookup, past, refusal::Refusal};
 use crate::{
     api::Account,
-    model::{past::Span, visible},
+    model::{
+        past::{Span, second_of},
+        visible,
+    },
 };
 
 /// Nothing but what this server itself sends, no script, and no page around ours.
@@ -90,24 +93,18 @@ pub(super) async fn peer(
     State(shared): State<Arc<Shared>>,
     Path(path): Path<(String, String, u16)>,
     Query(Wanted { seconds }): Query<Wanted>,
-) -> Response {
-    let found = shared.view().and_then(|view| Ok((past::find(&view, &path)?, view)));
-    let (id, view) = match found {
-        Ok(found) => found,
-        Err(refusal) => return refusal,
-    };
-    let now = view.snapshot.taken.unix_seconds as u64;
+) -> Result<Response, Refusal> {
+    let view = shared.view()?;
+    let id = past::find(&view, &path)?;
+    let now = second_of(view.snapshot.taken.unix_seconds);
     let span = Span { from: now.saturating_sub(seconds.clamp(60, 14 * 86_400)), to: now + 1 };
     let asked = id.clone();
     // What cannot be answered is said in its place; the rest of the page is there all the same.
-    let answers =
-        lookup::ask(&shared.lookup, move |lookup| Ok((lookup.samples(&asked, span), lookup.ports(&asked))));
-    let (samples, ports) = match answers.await {
-        Ok(answers) => answers,
-        Err(refusal) => return refusal,
-    };
+    let ask = move |lookup: &dyn Lookup| Ok((lookup.samples(&asked, span), lookup.ports(&asked)));
+    let (samples, ports) = lookup::ask(&shared.lookup, ask).await?;
     let title = format!("{} – {}", id.peer, shared.host);
-    Page(frame(&shared.host, &title, &peer::body(&view, &id, span, &samples, &ports))).into_response()
+    let body = peer::body(&view, &id, span, &samples, &ports);
+    Ok(Page(frame(&shared.host, &title, &body)).into_response())
 }
 
 /// What all pages have in common.
