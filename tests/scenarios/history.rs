@@ -19,6 +19,7 @@ use lab::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
+use tcpwarden::model::past::second_of;
 use tempfile::TempDir;
 
 const PORT: u16 = 8_080;
@@ -87,7 +88,7 @@ fn killed_at_any_moment_it_loses_the_last_seconds_at_most() {
     let _service = Traffic::welcome(&net.server, server(), PORT, 120, First::Server);
     let _load = Traffic::pace(&net.client, server(), PORT, 60, 50.0, First::Server);
     for pause in [6_300, 8_100, 7_700] {
-        let begun = now();
+        let begun = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
         let mut agent = Agent::start_with(&net.server, &[], state.path());
         thread::sleep(Duration::from_millis(pause));
         agent.signal(Signal::KILL);
@@ -98,7 +99,7 @@ fn killed_at_any_moment_it_loses_the_last_seconds_at_most() {
         let timeline = report["timeline"].as_array().expect("a timeline");
         let starts = timeline.iter().filter(|entry| {
             let text = entry["text"].as_str().expect("a text");
-            text.contains("began to watch") && entry["time"].as_f64().is_some_and(|time| time >= begun as f64)
+            text.contains("began to watch") && entry["time"].as_f64().is_some_and(|time| time >= begun)
         });
         assert_eq!(starts.count(), 1, "{timeline:?}");
         let agent = Agent::start_with(&net.server, &[], state.path());
@@ -106,7 +107,7 @@ fn killed_at_any_moment_it_loses_the_last_seconds_at_most() {
         let kept = told
             .iter()
             .filter_map(|second| second["time"].as_u64())
-            .filter(|time| (begun..killed).contains(time));
+            .filter(|time| (second_of(begun)..killed).contains(time));
         let last = kept.max().expect("some seconds are kept");
         assert!(killed - last <= 7, "the last {} seconds are lost", killed - last);
         assert!(!agent.log().contains("set aside") && !agent.log().contains("kept as"), "{}", agent.log());

@@ -55,7 +55,10 @@ fn older_than_the_agent(census: &str, family: Family, listening: bool) {
         let left_out = ss(truth::sockets_by_remote_port(&pair.server), BACKEND).unwrap_or_default();
         let got = (closed(inbound), closed(outbound), time_wait(inbound), time_wait(outbound));
         let right = (INBOUND as u64, OUTBOUND as u64, left_in, left_out);
-        assert!(left_in > 0 && left_out > 0, "who closes first keeps a TIME_WAIT");
+        // On a slow machine, the last FINs are still under way.
+        if left_in == 0 || left_out == 0 {
+            return Err("who closes first keeps a TIME_WAIT".to_owned());
+        }
         if got == right { Ok(()) } else { Err(format!("{got:?}, expected {right:?}")) }
     });
     let metrics = agent.scrape();

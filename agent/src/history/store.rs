@@ -25,6 +25,9 @@ const MOST_EVENTS: i64 = 100_000;
 /// Pages are freed before the last so many bytes are needed.
 const SLACK_BYTES: u64 = 2 * 1024 * 1024;
 
+/// Bytes of a page.
+const PAGE_BYTES: i64 = 16_384;
+
 /// The log beside the file is cut back to so many bytes.
 pub(super) const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -86,7 +89,9 @@ impl Store {
     pub(super) fn open(path: &Path) -> Result<Self, HistoryError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
-        // Only a file without tables takes it, and it has to come first.
+        // Only a file without tables takes these, and they have to come first. A block of a busy minute is about 1 KB, and what is larger
+        // than a sixteenth of a page or so goes into a page of its own (https://www.sqlite.org/fileformat2.html §1.6).
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         if let Shape::Foreign(why) = schema::settle(&mut connection)? {
@@ -96,6 +101,7 @@ impl Store {
         if sound != "ok" {
             return Err(HistoryError::Foreign(format!("is damaged: {sound}")));
         }
+        connection.pragma_update(None, "wal_autocheckpoint", signed(LOG_BYTES) / PAGE_BYTES)?;
         connection.pragma_update(None, "journal_size_limit", signed(LOG_BYTES))?;
         Self::tuned(connection)
     }

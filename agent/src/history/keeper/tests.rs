@@ -1,11 +1,17 @@
 use std::fs;
 
+use bytemuck::Zeroable as _;
+use probe_ebpf::{
+    account::{Calls, Counters},
+    sweep::{STATES, state},
+};
 use tempfile::TempDir;
 
 use super::*;
 use crate::model::{
-    Clocks, HostFigures,
+    Clocks, Direction, ExportedAccount, HostFigures, Peer,
     past::{Field, Span},
+    pool::{EphemeralFigures, Load},
 };
 
 const SETTINGS: HistorySettings = HistorySettings {
@@ -18,6 +24,70 @@ const EVERYTHING: Span = Span { from: 0, to: 1 << 40 };
 
 fn keeper(directory: &TempDir) -> Keeper {
     Keeper::open(directory.path().join("history.db"), SETTINGS).expect("opened")
+}
+
+/// A peer whose figures all move, as those of a busy NAT gateway do.
+fn busy(number: u8, random: &mut fastrand::Rng, before: &Counters) -> ExportedAccount {
+    let mut counters = *before;
+    let opened = random.u64(200..280);
+    counters.connections += opened;
+    counters.closes[0] += opened - random.u64(..4);
+    counters.syn_retries += random.u64(..12);
+    counters.time_wait_accepted += random.u64(..200);
+    counters.time_wait_refused[0] += random.u64(..9);
+    counters.refused_connected[0] += random.u64(..5);
+    counters.retransmits += random.u64(..3);
+    counters.lifetime.sum_ns += opened * random.u64(5_000_000..60_000_000);
+    counters.reuse.buckets[5] += opened;
+    counters.reuse.sum_ns += opened * random.u64(30_000_000_000..50_000_000_000);
+    let mut sockets = [0; STATES];
+    sockets[state::ESTABLISHED as usize] = random.u32(20..90);
+    sockets[state::TIME_WAIT as usize] = random.u32(12_000..14_300);
+    sockets[state::FIN_WAIT2 as usize] = random.u32(..9);
+    ExportedAccount {
+        who: Some((Peer::Address([192, 0, 2, number].into()), 443)),
+        direction: Direction::Inbound,
+        counters,
+        sockets,
+        stalled: 0,
+        connections_per_second: 0.0,
+        gave_up: 0,
+        calls: Calls::default(),
+        callers: Vec::new(),
+        pool: None,
+        ephemeral: Some(EphemeralFigures {
+            size: 14_336,
+            load: Load { time_wait: random.f64() * 14_000.0, live: 50.0, rate: 240.0, ends: [0.0; 60] },
+            reuses: false,
+            exhaustion_seconds: random.f64() * 60.0,
+        }),
+    }
+}
+
+#[test]
+fn a_day_of_a_hundred_busy_peers_fits_into_256_mib() {
+    let directory = TempDir::new().expect("a directory");
+    let mut keeper = keeper(&directory);
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut counters = vec![Counters::zeroed(); 100];
+    let mut bytes = [0; 2];
+    // What the file takes when it is empty counts once, not every five minutes.
+    for (round, bytes) in (0..).zip(&mut bytes) {
+        for unix in round * 300..(round + 1) * 300 {
+            let mut snapshot = second(unix, u64::from(unix));
+            for (number, before) in (0..100).zip(&mut counters) {
+                let account = busy(number, &mut random, before);
+                *before = account.counters;
+                snapshot.accounts.push(account);
+            }
+            keeper.take(&snapshot, Vec::new());
+        }
+        keeper.flush();
+        *bytes = keeper.status().bytes;
+    }
+    let day = (bytes[1] - bytes[0]) * 12 * 24;
+    // Minutes are a sixtieth of it.
+    assert!(day + day / 60 < 250 * 1024 * 1024, "{day} bytes");
 }
 
 /// A second in which the host has so many mini-sockets.
@@ -118,9 +188,9 @@ fn a_file_that_fails_later_is_told_and_nothing_stops() {
     keeper.take(&second(60, 1), Vec::new());
     keeper.flush();
     // No room for another page, as on a full disk.
-    keeper.store.bound(4_096).expect("bounded");
+    keeper.store.bound(16_384).expect("bounded");
     let mut random = fastrand::Rng::with_seed(7);
-    for unix in 61..3_000 {
+    for unix in 61..9_000 {
         keeper.take(&second(unix, random.u64(..1_000_000)), Vec::new());
         if unix % 60 == 0 {
             keeper.flush();
@@ -129,7 +199,7 @@ fn a_file_that_fails_later_is_told_and_nothing_stops() {
     keeper.flush();
     let trouble = keeper.status().trouble.expect("it is told");
     assert!(trouble.contains("full"), "{trouble}");
-    assert_eq!(buckets(keeper.current(), Span { from: 2_990, to: 3_000 }).len(), 10);
+    assert_eq!(buckets(keeper.current(), Span { from: 8_990, to: 9_000 }).len(), 10);
 }
 
 #[test]
