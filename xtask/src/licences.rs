@@ -13,8 +13,8 @@ use anyhow::{Context as _, bail};
 const NAMES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"];
 
 const HEAD: &str = "\
-What tcpwarden is linked with, beside Rust's standard library (MIT OR Apache-2.0) and the C library musl (MIT): each text with
-the crates that it covers, after the crates that come without one.
+What tcpwarden is linked with, beside Rust's standard library (MIT OR Apache-2.0), the C library musl (MIT) and SQLite (public
+domain): each text with the crates that it covers, after the crates that come without one.
 ";
 
 /// Collects them; crates are what `trees`, each a `cargo tree`, print, and their sources lie in cargo's home.
