@@ -349,6 +349,14 @@ impl Metrics {
         matching.map(|sample| whole(number(&sample.value))).sum()
     }
 
+    /// Sum of all series of a family.
+    #[must_use]
+    pub fn sum_of(&self, name: &str) -> u64 {
+        let name = format!("tcpwarden_{name}");
+        let matching = self.scrape.samples.iter().filter(|sample| sample.metric == name);
+        matching.map(|sample| whole(number(&sample.value))).sum()
+    }
+
     /// Values that the label `peer` takes in one direction.
     #[must_use]
     pub fn peers(&self, direction: &str) -> BTreeSet<String> {

@@ -5,6 +5,8 @@
 //! that time, too). So a play in which the agent tells a few events less than the wire, and in nothing more, is void and played
 //! again. More events than the wire, or many less, are wrong.
 
+use crate::agent::Metrics;
+
 /// How often a play may be void.
 const PLAYS: u32 = 5;
 
@@ -36,4 +38,12 @@ pub fn until_right<T>(mut play: impl FnMut() -> Outcome<T>) -> T {
 #[must_use]
 pub fn lacks_a_few(figures: impl IntoIterator<Item = (u64, u64)>) -> bool {
     figures.into_iter().all(|(told, wire)| told <= wire && wire - told <= FEW)
+}
+
+/// Whether what the figures `(told, on the wire)` lack is no more than the runs that the kernel left out and the agent tells of. On 7.2,
+/// emulated, these were 33 in two thousand connections; on 6.18 there are none.
+#[must_use]
+pub fn lacks_what_was_missed(figures: impl IntoIterator<Item = (u64, u64)>, metrics: &Metrics) -> bool {
+    let missed = metrics.sum_of("probe_missed_runs_total");
+    figures.into_iter().all(|(told, wire)| told <= wire && wire - told <= missed)
 }
