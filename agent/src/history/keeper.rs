@@ -143,14 +143,6 @@ impl Keeper {
     /// Writes what was gathered; where the file does not take it, memory does.
     fn flush(&mut self) {
         self.flushed_at = Instant::now();
-        let minute = self.minute;
-        let row = |(series, block): (&Series, &Block)| Row {
-            step: SECOND,
-            start: minute,
-            series: series.clone(),
-            block: block.clone(),
-        };
-        self.full.extend(self.seconds.iter().map(row));
         self.events.truncate(MOST_EVENTS);
         if let Err(error) = self.write() {
             self.fall_back(&error);
@@ -167,7 +159,10 @@ impl Keeper {
         if self.store.is_crowded(bytes)? {
             self.trim()?;
         }
-        self.store.write(&self.full, &self.events)
+        let Self { store, full, seconds, minute, events, .. } = self;
+        let full = full.iter().map(|Row { step, start, series, block }| (*step, *start, series, block));
+        let filling = seconds.iter().map(|(series, block)| (SECOND, *minute, series, block));
+        store.write_blocks(full.chain(filling), events)
     }
 
     /// The file fails: goes on in memory.

@@ -141,6 +141,16 @@ impl Store {
 
     /// Writes it all, or nothing.
     pub(super) fn write(&mut self, rows: &[Row], events: &[Happened]) -> Result<(), HistoryError> {
+        let rows = rows.iter().map(|Row { step, start, series, block }| (*step, *start, series, block));
+        self.write_blocks(rows, events)
+    }
+
+    /// As [`Self::write`], of blocks that lie elsewhere: their step, start and series.
+    pub(super) fn write_blocks<'a>(
+        &mut self,
+        rows: impl Iterator<Item = (u64, u64, &'a Series, &'a Block)>,
+        events: &[Happened],
+    ) -> Result<(), HistoryError> {
         let transaction = self.connection.transaction()?;
         {
             let mut add = transaction.prepare_cached(
@@ -152,7 +162,7 @@ impl Store {
             let mut put = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO block (step, start, series, data) VALUES (?1, ?2, ?3, ?4)",
             )?;
-            for Row { step, start, series, block } in rows {
+            for (step, start, series, block) in rows {
                 let Some(packed) = pack(block) else { continue };
                 let (peer, is_group, port, outbound) = key(series);
                 let named = params![peer, is_group, port, outbound];
@@ -163,7 +173,7 @@ impl Store {
                     add.execute(named)?;
                     transaction.last_insert_rowid()
                 };
-                put.execute(params![signed(*step), signed(*start), id, packed])?;
+                put.execute(params![signed(step), signed(start), id, packed])?;
             }
             let mut note = transaction.prepare_cached("INSERT INTO event (time, data) VALUES (?1, ?2)")?;
             for happened in events {

@@ -5,16 +5,11 @@ use super::field::{Field, Sample};
 /// So many samples make a block: a minute of seconds, or an hour of minutes.
 pub const SLOTS: usize = 60;
 
-/// Up to [`SLOTS`] samples, each in its place; there may be gaps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Up to [`SLOTS`] samples, each in its place; there may be gaps, which take no room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Block {
-    slots: Vec<Option<Sample>>,
-}
-
-impl Default for Block {
-    fn default() -> Self {
-        Self { slots: vec![None; SLOTS] }
-    }
+    /// Ascending by place, which is below [`SLOTS`].
+    samples: Vec<(usize, Sample)>,
 }
 
 /// The numbers of a block in columns: which slots are filled, and of each field how each value differs from the one before.
@@ -24,14 +19,16 @@ pub type Columns = (u64, Vec<Vec<i32>>);
 impl Block {
     /// Puts a sample in its place.
     pub fn set(&mut self, slot: usize, sample: Sample) {
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = Some(sample);
+        match self.samples.binary_search_by_key(&slot, |(slot, _)| *slot) {
+            Ok(place) => self.samples[place].1 = sample,
+            Err(place) if slot < SLOTS => self.samples.insert(place, (slot, sample)),
+            Err(_) => {}
         }
     }
 
     /// The samples there are, with their places.
     pub fn samples(&self) -> impl Iterator<Item = (usize, &Sample)> {
-        self.slots.iter().enumerate().filter_map(|(slot, sample)| Some((slot, sample.as_ref()?)))
+        self.samples.iter().map(|(slot, sample)| (*slot, sample))
     }
 
     /// All samples as one; `None` if there are none.
