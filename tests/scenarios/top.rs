@@ -138,16 +138,16 @@ fn with_a_daemon_the_screen_tells_what_ss_and_the_api_tell() {
     screen.keys(&["Escape"]);
     screen.keys(&["s"]);
     screen.line("(by PEER)");
-    let first = |number: u8| {
+    let above = |upper: u8, lower: u8| {
         move |lines: &[String]| {
-            let header = lines.iter().position(|line| line.contains("PEER"))?;
-            lines.get(header + 1)?.contains(&format!("{} ", peer(number))).then_some(())
+            let place = |number| lines.iter().position(|line| line.contains(&format!(" {} ", peer(number))));
+            (place(upper)? < place(lower)?).then_some(())
         }
     };
-    screen.shows("first peer", first(0));
+    screen.shows("lower address above the higher one", above(0, 1));
     screen.keys(&["r"]);
     screen.line("(by PEER, reversed)");
-    screen.shows("last peer on top", first(1));
+    screen.shows("higher address above the lower one", above(1, 0));
 
     // The daemon goes away and comes back.
     drop(agent);
@@ -167,14 +167,16 @@ fn without_a_daemon_it_counts_itself_on_a_terminal_without_colours() {
     let screen = incident.top("vt100", "");
     screen.line("No daemon: rates, pools and alerts need one (tcpwarden run)");
     agrees(&incident, &screen);
-    // ESC [ 3x and 4x m would be colours.
+    // ESC [ 3x m and 4x m are colours; 39 and 49 are none.
     let attributes = screen.with_attributes();
-    let is_colour = |code: &str| code.len() == 2 && (code.starts_with('3') || code.starts_with('4'));
-    let coloured = attributes
+    let codes = attributes
         .split("\u{1b}[")
         .skip(1)
-        .any(|rest| rest.split_once('m').is_some_and(|(codes, _)| codes.split(';').any(is_colour)));
-    assert!(attributes.contains("\u{1b}[") && !coloured, "{attributes:?}");
+        .filter_map(|rest| rest.split_once('m'))
+        .flat_map(|(codes, _)| codes.split(';'));
+    let codes: Vec<&str> = codes.filter(|code| !["39", "49"].contains(code)).collect();
+    assert!(codes.contains(&"7"), "the selected row is set apart: {attributes:?}");
+    assert!(!codes.iter().any(|code| code.len() > 1 && ["3", "4"].contains(&&code[..1])), "{attributes:?}");
     // Ended by somebody else, it gives the terminal back.
     screen.terminate();
     screen.line("ended by 0");

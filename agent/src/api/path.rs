@@ -17,6 +17,7 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'}');
 
 /// A peer as a segment of a path: a group may be called anything.
+#[must_use]
 pub fn segment(peer: &str) -> PercentEncode<'_> {
     utf8_percent_encode(peer, SEGMENT)
 }

@@ -19,7 +19,7 @@ pub(super) enum Figures {
     /// As the daemon tells.
     Daemon {
         /// The host and the agent.
-        overview: Overview,
+        overview: Box<Overview>,
         /// Each account.
         accounts: Vec<Account>,
         /// The alerts that are raised.

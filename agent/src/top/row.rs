@@ -64,7 +64,8 @@ impl Row {
     pub fn all(figures: &Figures) -> Vec<Self> {
         match figures {
             Figures::Daemon { accounts, alerts, .. } => {
-                accounts.iter().map(|account| Self::of_account(account, alerts)).collect()
+                let shown = accounts.iter().filter(|account| !is_nobody(account));
+                shown.map(|account| Self::of_account(account, alerts)).collect()
             }
             Figures::Census(census) => census.peers.iter().map(Self::of_sockets).collect(),
         }
@@ -241,6 +242,11 @@ impl Column {
         };
         own.then_with(|| other.badness(one)).then_with(|| one.who.cmp(&other.who))
     }
+}
+
+/// Whether nobody has been without an account of their own so far.
+fn is_nobody(account: &Account) -> bool {
+    account.port.is_none() && account.connections == 0 && account.sockets.values().all(|&count| count == 0)
 }
 
 /// Addresses by their number, then names by the alphabet.

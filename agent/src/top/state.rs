@@ -24,6 +24,17 @@ pub(super) enum Action {
     Quit,
 }
 
+/// What keys are taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Moving about.
+    Browsing,
+    /// Letters of the filter.
+    Typing,
+    /// The keys are explained, until the next one.
+    Helping,
+}
+
 /// What is on the screen.
 #[derive(Clone, Debug)]
 pub(super) struct State {
@@ -45,14 +56,12 @@ pub(super) struct State {
     pub selected: usize,
     /// Only these are shown.
     pub filter: String,
-    /// Whether the filter is being typed.
-    pub is_typing: bool,
+    /// What keys are taken for.
+    pub mode: Mode,
     /// The account that is looked at, instead of the table.
     pub opened: Option<Who>,
     /// What is known of it beyond its row.
     pub detail: Option<Detail>,
-    /// Whether the keys are explained, instead of anything else.
-    pub helps: bool,
     /// Whether the order is turned round.
     pub is_reversed: bool,
     sort: Option<Column>,
@@ -73,10 +82,9 @@ impl State {
             columns: Vec::new(),
             selected: 0,
             filter: String::new(),
-            is_typing: false,
+            mode: Mode::Browsing,
             opened: None,
             detail: None,
-            helps: false,
             is_reversed: false,
             sort: None,
             followed: None,
@@ -126,17 +134,23 @@ impl State {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return if key.code == KeyCode::Char('c') { Action::Quit } else { Action::Nothing };
         }
-        if self.is_typing {
-            self.type_filter(key.code);
-            return Action::Nothing;
+        match self.mode {
+            Mode::Browsing => self.browse(key.code),
+            Mode::Typing => {
+                self.type_filter(key.code);
+                Action::Nothing
+            }
+            Mode::Helping => {
+                self.mode = Mode::Browsing;
+                if key.code == KeyCode::Char('q') { Action::Quit } else { Action::Nothing }
+            }
         }
-        if self.helps {
-            self.helps = false;
-            return if key.code == KeyCode::Char('q') { Action::Quit } else { Action::Nothing };
-        }
-        match key.code {
+    }
+
+    fn browse(&mut self, code: KeyCode) -> Action {
+        match code {
             KeyCode::Char('q') => return Action::Quit,
-            KeyCode::Char('?') => self.helps = true,
+            KeyCode::Char('?') => self.mode = Mode::Helping,
             KeyCode::Esc if self.opened.is_some() => {
                 self.opened = None;
                 self.detail = None;
@@ -154,7 +168,7 @@ impl State {
                     return Action::Look(self.opened.clone());
                 }
             }
-            KeyCode::Char('/') => self.is_typing = true,
+            KeyCode::Char('/') => self.mode = Mode::Typing,
             KeyCode::Char('s' | '>') => self.sort_by_next(1),
             KeyCode::Char('<') => self.sort_by_next(-1),
             KeyCode::Char('r') => {
@@ -174,9 +188,9 @@ impl State {
 
     fn type_filter(&mut self, code: KeyCode) {
         match code {
-            KeyCode::Enter => self.is_typing = false,
+            KeyCode::Enter => self.mode = Mode::Browsing,
             KeyCode::Esc => {
-                self.is_typing = false;
+                self.mode = Mode::Browsing;
                 self.filter.clear();
             }
             KeyCode::Backspace => {

@@ -10,6 +10,7 @@ use ratatui::{
 
 use super::{
     figures::{Detail, Figures, News, Who},
+    row::Column,
     state::{Action, State},
 };
 use crate::api::{
@@ -132,13 +133,18 @@ fn alert() -> Alert {
 }
 
 fn daemon(accounts: Vec<Account>, alerts: Vec<Alert>) -> Figures {
-    Figures::Daemon { overview: overview(), accounts, alerts }
+    Figures::Daemon { overview: Box::new(overview()), accounts, alerts }
 }
 
-/// Three peers, one of them in trouble.
+/// Three peers, one of them in trouble, and no others.
 fn three() -> Figures {
-    let accounts =
-        vec![account("10.0.2.9", 5_432, "outbound", 0, 8), account("10.0.1.7", 443, "inbound", 20, 0), nat()];
+    let others = Account { port: None, ..account("other", 0, "inbound", 0, 0) };
+    let accounts = vec![
+        account("10.0.2.9", 5_432, "outbound", 0, 8),
+        account("10.0.1.7", 443, "inbound", 20, 0),
+        others,
+        nat(),
+    ];
     daemon(accounts, vec![alert()])
 }
 
@@ -317,7 +323,7 @@ fn every_column_sorts_and_the_order_turns_round() {
     let mut state = state();
     let mut orders = Vec::new();
     for _ in 0..state.columns.len() {
-        let column = state.sorted_by().map(|column| column.title()).expect("a column");
+        let column = state.sorted_by().map(Column::title).expect("a column");
         orders.push(format!("{column}: {}", peers(&state).join(" ")));
         type_in(&mut state, "s");
     }
@@ -339,7 +345,7 @@ fn every_column_sorts_and_the_order_turns_round() {
         ]
     );
     // Once round; and back to the last column, which is shown wherever the rows are sorted by it.
-    assert_eq!(state.sorted_by().map(|column| column.title()).as_deref(), Some("ALERT"));
+    assert_eq!(state.sorted_by().map(Column::title).as_deref(), Some("ALERT"));
     type_in(&mut state, "<r");
     assert_eq!(peers(&state), ["10.0.2.9", "10.0.1.7", "10.0.1.11"]);
     let screen = screen(&state, 40, 10);

@@ -14,7 +14,11 @@ use ratatui::{
 };
 
 use self::style::Styles;
-use super::{figures::Figures, row::severity, state::State};
+use super::{
+    figures::Figures,
+    row::severity,
+    state::{Mode, State},
+};
 use crate::{api::Alert, model::visible};
 
 impl State {
@@ -32,7 +36,7 @@ impl State {
         if troubled > 0 {
             frame.render_widget(Line::styled(self.complaint(), Styles::warning()), trouble);
         }
-        let foot_text = if self.helps {
+        let foot_text = if self.mode == Mode::Helping {
             help::draw(frame, body);
             fitting(&["any key: back"], foot)
         } else if let Some(who) = &self.opened {

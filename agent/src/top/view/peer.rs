@@ -45,8 +45,11 @@ const BARS: Set<'_> = Set {
     empty: " ",
 };
 
+/// A name, and which figure of a second.
+type Chart = (&'static str, fn(&Second) -> u32);
+
 /// The charts, the first ones where there is no room for all.
-const CHARTS: [(&str, fn(&Second) -> u32); 4] = [
+const CHARTS: [Chart; 4] = [
     ("TIME_WAIT", |second| second.time_wait),
     ("connections", |second| second.connections),
     ("refused or failed", |second| second.refused + second.failed),
@@ -181,9 +184,9 @@ fn draw_complaint(text: &str, frame: &mut Frame<'_>, area: Rect) -> Rect {
 
 /// A column is a second; the last one is on the right.
 fn draw_charts(seconds: &[Second], frame: &mut Frame<'_>, area: Rect) {
-    let Some(last) = seconds.last().map(|second| second.time) else { return };
-    let (least, most) = CHART;
-    let count = (area.height / least).min(4);
+    let Some(now) = seconds.last().map(|second| second.time) else { return };
+    let (fewest, most) = CHART;
+    let count = (area.height / fewest).min(4);
     if count == 0 || area.width < LABEL * 2 {
         return;
     }
@@ -191,17 +194,17 @@ fn draw_charts(seconds: &[Second], frame: &mut Frame<'_>, area: Rect) {
     let columns = area.width - LABEL;
     let shown: Vec<Option<&Second>> = (0..u64::from(columns))
         .rev()
-        .map(|ago| last.checked_sub(ago).and_then(|time| seconds.iter().find(|second| second.time == time)))
+        .map(|ago| now.checked_sub(ago).and_then(|time| seconds.iter().find(|second| second.time == time)))
         .collect();
     let areas = Layout::vertical(vec![Constraint::Length(rows); usize::from(count)]).split(area);
-    for ((name, value), area) in CHARTS.into_iter().zip(areas.iter()) {
+    for ((name, figure), area) in CHARTS.into_iter().zip(areas.iter()) {
         let values: Vec<Option<u64>> =
-            shown.iter().map(|second| second.map(|second| u64::from(value(second)))).collect();
+            shown.iter().map(|second| second.map(|second| u64::from(figure(second)))).collect();
         let most = values.iter().flatten().max().copied().unwrap_or_default();
-        let now = values.last().copied().flatten().unwrap_or_default();
+        let value = values.last().copied().flatten().unwrap_or_default();
         let [label, chart] =
             Layout::horizontal([Constraint::Length(LABEL), Constraint::Fill(1)]).areas(*area);
-        frame.render_widget(Text::raw(format!("{name}\nnow {now}, most {most}")), label);
+        frame.render_widget(Text::raw(format!("{name}\nnow {value}, most {most}")), label);
         frame.render_widget(Sparkline::default().data(values).bar_set(BARS), chart);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     top::{
         figures::Figures,
         row::{Column, Row, severity},
-        state::State,
+        state::{Mode, State},
     },
 };
 
@@ -135,7 +135,7 @@ fn fit(state: &State, rows: &[&Row], width: usize) -> (Vec<Column>, Vec<u16>) {
 /// What the keys do now.
 pub(super) fn foot(state: &State, area: Rect) -> Line<'static> {
     let count = format!("({} of them)", state.rows.len());
-    if state.is_typing {
+    if state.mode == Mode::Typing {
         return Line::raw(format!("filter: {}_ {count}", visible(&state.filter)));
     }
     let sorted = state.sorted_by().map(Column::title).unwrap_or_default();

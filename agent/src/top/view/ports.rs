@@ -93,7 +93,7 @@ pub(super) fn draw(ports: &Ports, shape: Shape, styles: Styles, frame: &mut Fram
     let rows = cells.chunks(shape.columns).enumerate().map(|(place, row)| {
         let label = format!("{:>5} ", place * shape.columns * shape.ports_per_cell());
         let spans = row.iter().map(|&state| Span::styled(letter(state), styles.port(state)));
-        Line::from_iter([Span::raw(label)].into_iter().chain(spans))
+        [Span::raw(label)].into_iter().chain(spans).collect::<Line<'_>>()
     });
     let lines = [Line::raw(caption)].into_iter().chain(rows).chain([legend(ports, area.width)]);
     for (line, area) in lines.zip(area.rows()) {
