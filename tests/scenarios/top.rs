@@ -1,9 +1,10 @@
 //! `tcpwarden top` as someone at a terminal sees it: what stands on the screen against `ss` and the API.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fs, net::IpAddr, time::Duration};
 
 use lab::{
     agent::Agent,
+    certificates::certificates,
     eventually,
     host::Host,
     nat::{Nat, Pool, nat},
@@ -185,6 +186,38 @@ fn without_a_daemon_it_counts_itself_on_a_terminal_without_colours() {
     screen.shows("terminal that edits lines", |lines| {
         lines.iter().any(|line| line.trim() == "0").then_some(())
     });
+}
+
+#[test]
+fn a_daemon_that_is_protected_is_asked_as_it_wants() {
+    let host = Host::new("server");
+    let directory = certificates();
+    let at = |name: &str| directory.path().join(name);
+    // The hash is of "swordfish".
+    let protection = "tls_server_config: { cert_file: server.crt, key_file: server.key }\n\
+                      basic_auth_users: { prometheus: '$2b$04$abcdefghijklmnopqrstuugIEnm3ZbWF6xb2GcoE3L1CoGJFMKtu.' }\n";
+    fs::write(at("web.yml"), protection).expect("written");
+    fs::write(at("header"), "Basic cHJvbWV0aGV1czpzd29yZGZpc2g=\n").expect("written");
+    let _agent = Agent::start_protected(&host, &at("web.yml"), "prometheus:swordfish");
+    let program = program("tcpwarden");
+    let line = format!(
+        "{} top --url https://localhost:9796 --ca.file {}",
+        program.display(),
+        at("ca.crt").display()
+    );
+    let screen = Screen::start(&host, "screen-256color", &line);
+    screen.line("No figures: it asks who we are");
+    screen.line("--authorization.file");
+    screen.keys(&["q"]);
+    screen.line("ended by 0");
+    let screen = Screen::start(
+        &host,
+        "screen-256color",
+        &format!("{line} --authorization.file {}", at("header").display()),
+    );
+    screen.line("alerts 0  TIME_WAIT ");
+    screen.keys(&["q"]);
+    screen.line("ended by 0");
 }
 
 #[test]

@@ -21,20 +21,27 @@ use super::{
 };
 use crate::{api::Alert, model::visible};
 
+/// What is wrong has so many lines at most.
+const LONGEST_COMPLAINT: usize = 3;
+
 impl State {
     /// Draws all of it.
     pub fn draw(&self, frame: &mut Frame<'_>) {
-        let troubled = u16::from(self.is_old() || self.trouble.is_some());
+        let is_troubled = self.is_old() || self.trouble.is_some();
+        let complaint = if is_troubled { self.complaint() } else { String::new() };
+        let width = usize::from(frame.area().width);
+        let mut complaint = words::lines(complaint.split_whitespace(), " ", width);
+        complaint.truncate(LONGEST_COMPLAINT);
         let [title, trouble, body, foot] = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(troubled),
+            Constraint::Length(u16::try_from(complaint.len()).unwrap_or_default()),
             Constraint::Fill(1),
             Constraint::Length(1),
         ])
         .areas(frame.area());
         frame.render_widget(self.title(), title);
-        if troubled > 0 {
-            frame.render_widget(Line::styled(self.complaint(), Styles::warning()), trouble);
+        for (line, area) in complaint.into_iter().zip(trouble.rows()) {
+            frame.render_widget(Line::styled(line, Styles::warning()), area);
         }
         let foot_text = if self.mode == Mode::Helping {
             help::draw(frame, body);
