@@ -15,7 +15,8 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let code = cli::Cli::parse().execute().unwrap_or_else(|error| {
         logging::last_word(&format!("{error:#}"));
-        ExitCode::from(if error.downcast_ref::<ConfigError>().is_some() { USAGE } else { FAILED })
+        let is_usage = error.is::<ConfigError>() || error.is::<cli::WrongUsage>();
+        ExitCode::from(if is_usage { USAGE } else { FAILED })
     });
     logging::finish();
     code

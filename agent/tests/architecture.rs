@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room with the rooms it may import. `main` and `cli` may import everything.
-const TABLE: [(&str, &[&str]); 15] = [
+const TABLE: [(&str, &[&str]); 17] = [
     ("config", &[]),
     ("sock_diag", &[]),
     ("probe", &["config"]),
@@ -18,11 +18,13 @@ const TABLE: [(&str, &[&str]); 15] = [
     ("logging", &[]),
     ("model", &[]),
     ("alert", &["model", "config"]),
-    ("notify", &["alert", "model", "config"]),
+    ("http_client", &["config"]),
+    ("notify", &["alert", "model", "config", "http_client"]),
     ("api", &["alert", "model"]),
     ("plot", &["model"]),
     ("report", &["model", "plot"]),
     ("serve", &["alert", "api", "model", "plot", "config"]),
+    ("top", &["api", "config", "http_client", "model"]),
     ("history", &["model", "config"]),
     (
         "daemon",

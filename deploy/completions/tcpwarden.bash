@@ -31,6 +31,9 @@ _tcpwarden() {
             tcpwarden,run)
                 cmd="tcpwarden__subcmd__run"
                 ;;
+            tcpwarden,top)
+                cmd="tcpwarden__subcmd__top"
+                ;;
             tcpwarden__subcmd__help,census)
                 cmd="tcpwarden__subcmd__help__subcmd__census"
                 ;;
@@ -46,6 +49,9 @@ _tcpwarden() {
             tcpwarden__subcmd__help,run)
                 cmd="tcpwarden__subcmd__help__subcmd__run"
                 ;;
+            tcpwarden__subcmd__help,top)
+                cmd="tcpwarden__subcmd__help__subcmd__top"
+                ;;
             *)
                 ;;
         esac
@@ -53,7 +59,7 @@ _tcpwarden() {
 
     case "${cmd}" in
         tcpwarden)
-            opts="-h -V --help --version run check census report help"
+            opts="-h -V --help --version run check census top report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -115,7 +121,7 @@ _tcpwarden() {
             return 0
             ;;
         tcpwarden__subcmd__help)
-            opts="run check census report help"
+            opts="run check census top report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -185,6 +191,20 @@ _tcpwarden() {
             return 0
             ;;
         tcpwarden__subcmd__help__subcmd__run)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tcpwarden__subcmd__help__subcmd__top)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -277,6 +297,32 @@ _tcpwarden() {
                     ;;
                 --census)
                     COMPREPLY=($(compgen -W "auto iter netlink" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tcpwarden__subcmd__top)
+            opts="-h --url --authorization.file --ca.file --no-color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authorization.file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ca.file)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

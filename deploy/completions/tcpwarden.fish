@@ -29,6 +29,7 @@ complete -c tcpwarden -n "__fish_tcpwarden_needs_command" -s V -l version -d 'Pr
 complete -c tcpwarden -n "__fish_tcpwarden_needs_command" -f -a "run" -d 'Run the daemon; with no file, built-in defaults'
 complete -c tcpwarden -n "__fish_tcpwarden_needs_command" -f -a "check" -d 'Tell whether the config is right, what this kernel can do, and what will be degraded'
 complete -c tcpwarden -n "__fish_tcpwarden_needs_command" -f -a "census" -d 'Count all TCP sockets once, per peer and state; needs no daemon'
+complete -c tcpwarden -n "__fish_tcpwarden_needs_command" -f -a "top" -d 'Watch the peers live in a terminal, as the daemon knows them; without a daemon, their sockets'
 complete -c tcpwarden -n "__fish_tcpwarden_needs_command" -f -a "report" -d 'Write up an incident from the history, whether the daemon runs or not'
 complete -c tcpwarden -n "__fish_tcpwarden_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand run" -l config.file -d 'Configuration file (TOML)' -r -F
@@ -58,6 +59,11 @@ iter\t'Only the iterator'
 netlink\t'Only netlink'"
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand census" -l json -d 'Print JSON instead of a table'
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand census" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand top" -l url -d 'Where the daemon serves [default: http://127.0.0.1:9796, and a census where nobody answers there]' -r
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand top" -l authorization.file -d 'File whose first line is the value of the Authorization header, such as "Basic …"' -r
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand top" -l ca.file -d 'File with the only certificate authorities that may vouch for the daemon (PEM) [default: those the system trusts]' -r
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand top" -l no-color -d 'No colours, as with NO_COLOR in the environment'
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand top" -s h -l help -d 'Print help'
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand report" -l since -d 'Begin: how long ago (2h), or a time in UTC [default: just before the latest incident]' -r
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand report" -l until -d 'End [default: now, or just after the latest incident]' -r
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand report" -l peer -d 'Only about this peer: an address, or the name of a group' -r
@@ -67,8 +73,9 @@ json\t'For programs'"
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand report" -s o -l output -d 'File to write it to [default: the terminal]' -r -F
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand report" -l state.directory -d 'The daemon\'s state directory' -r -F
 complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census report help" -f -a "run" -d 'Run the daemon; with no file, built-in defaults'
-complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census report help" -f -a "check" -d 'Tell whether the config is right, what this kernel can do, and what will be degraded'
-complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census report help" -f -a "census" -d 'Count all TCP sockets once, per peer and state; needs no daemon'
-complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census report help" -f -a "report" -d 'Write up an incident from the history, whether the daemon runs or not'
-complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census top report help" -f -a "run" -d 'Run the daemon; with no file, built-in defaults'
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census top report help" -f -a "check" -d 'Tell whether the config is right, what this kernel can do, and what will be degraded'
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census top report help" -f -a "census" -d 'Count all TCP sockets once, per peer and state; needs no daemon'
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census top report help" -f -a "top" -d 'Watch the peers live in a terminal, as the daemon knows them; without a daemon, their sockets'
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census top report help" -f -a "report" -d 'Write up an incident from the history, whether the daemon runs or not'
+complete -c tcpwarden -n "__fish_tcpwarden_using_subcommand help; and not __fish_seen_subcommand_from run check census top report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

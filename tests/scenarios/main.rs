@@ -26,6 +26,7 @@ mod service;
 mod soak;
 mod starts;
 mod syn_watch;
+mod top;
 mod usual;
 mod verifier;
 mod web_config;

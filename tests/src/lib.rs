@@ -35,6 +35,7 @@ pub mod plays;
 pub mod pod;
 mod process;
 pub mod reports;
+pub mod screen;
 pub mod soak;
 pub mod stale_address;
 pub mod story;

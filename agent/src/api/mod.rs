@@ -3,11 +3,15 @@
 //! Times are in seconds since the epoch. What is not known is null.
 
 mod alert;
+mod census;
 mod overview;
+mod path;
 mod peer;
 
 pub use self::{
     alert::Alert,
+    census::{Census, PeerSockets},
     overview::{Agent, Host, Listener, Lost, Overview},
+    path::segment,
     peer::{Account, Pool, PortRange, PortRun, Ports, Second, TimeWaitSyns},
 };

@@ -5,17 +5,20 @@ mod check;
 #[cfg(test)]
 mod documents;
 mod report;
+mod top;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::Uri;
 use tcpwarden::{
-    config::{CensusMode, HookMode, TELEMETRY_PATH_RULE, is_telemetry_path},
+    config::{CensusMode, HookMode, Secret, TELEMETRY_PATH_RULE, is_telemetry_path},
     daemon::{self, Overrides},
     logging,
     probe::keep_for_starting,
 };
+use thiserror::Error;
 
 /// Watches the TCP sockets of this host, per peer.
 #[derive(Debug, Parser)]
@@ -33,6 +36,8 @@ enum Command {
     Check(Check),
     /// Count all TCP sockets once, per peer and state; needs no daemon
     Census(Census),
+    /// Watch the peers live in a terminal, as the daemon knows them; without a daemon, their sockets
+    Top(Top),
     /// Write up an incident from the history, whether the daemon runs or not
     Report(Report),
 }
@@ -110,6 +115,25 @@ struct Census {
     source: CensusSource,
 }
 
+/// Not a list of values, which clap takes a `Vec` for.
+type Pem = Vec<u8>;
+
+#[derive(Debug, Args)]
+struct Top {
+    /// Where the daemon serves [default: http://127.0.0.1:9796, and a census where nobody answers there]
+    #[arg(long, value_name = "URL", value_parser = top::url)]
+    url: Option<Uri>,
+    /// File whose first line is the value of the Authorization header, such as "Basic …"
+    #[arg(long = "authorization.file", value_name = "FILE", value_parser = top::authorization)]
+    authorization: Option<Secret>,
+    /// File with the only certificate authorities that may vouch for the daemon (PEM) [default: those the system trusts]
+    #[arg(long = "ca.file", value_name = "FILE", value_parser = top::authorities)]
+    ca: Option<Pem>,
+    /// No colours, as with NO_COLOR in the environment
+    #[arg(long)]
+    no_color: bool,
+}
+
 #[derive(Debug, Args)]
 struct Report {
     /// Begin: how long ago (2h), or a time in UTC [default: just before the latest incident]
@@ -176,6 +200,11 @@ impl CensusSource {
     }
 }
 
+/// What was asked for does not go together with where it was asked.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct WrongUsage(String);
+
 impl Cli {
     /// Does what was asked.
     ///
@@ -185,7 +214,10 @@ impl Cli {
         if !matches!(self.command, Command::Report(_)) {
             keep_for_starting().context("cannot give up rights that are not needed")?;
         }
-        logging::start();
+        // Lines of a log would tear the screen.
+        if !matches!(self.command, Command::Top(_)) {
+            logging::start();
+        }
         match self.command {
             Command::Run(run) => {
                 let overrides = Overrides {
@@ -216,6 +248,7 @@ impl Cli {
                 format: report.format,
                 output: report.output,
             }),
+            Command::Top(top) => top::execute(top),
             Command::Census(census) => census::execute(census.source.mode().unwrap_or_default(), census.json),
         }
     }

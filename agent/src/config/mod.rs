@@ -3,6 +3,7 @@
 mod alerts;
 mod check;
 mod document;
+mod endpoint;
 mod file;
 mod mistakes;
 mod peers;
@@ -13,11 +14,12 @@ mod silences;
 mod watches;
 
 pub use alerts::{AlertName, AlertSettings, Alerts, Measure, Thresholds};
+pub use endpoint::{Endpoint, Secret, has_user, read_authorities, read_url};
 pub use file::read_file;
 pub use mistakes::{ConfigError, Mistake, Mistakes};
 pub use peers::{Overlap, PeerGroup};
 pub use raw::Limits;
-pub use receivers::{Channel, Endpoint, Receiver, ReceiverKind, Secret, Severity};
+pub use receivers::{Channel, Receiver, ReceiverKind, Severity};
 pub use settings::{
     Aborted, CensusMode, HistorySettings, HookMode, Settings, TELEMETRY_PATH_RULE, is_telemetry_path,
 };

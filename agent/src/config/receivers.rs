@@ -2,22 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
-    str::FromStr as _,
     sync::Arc,
 };
 
-use http::Uri;
 use serde::Deserialize;
 
-use super::{check::Check, file::read_file, raw};
-
-/// A secret may be so long, in bytes.
-const SECRET_LIMIT: u64 = 16 * 1024;
-
-/// The authorities of a receiver may be so many, in bytes; all that a system trusts are a quarter of it.
-const PEM_LIMIT: u64 = 1024 * 1024;
+use super::{
+    check::Check,
+    endpoint::{Endpoint, Secret, has_user, read_authorities, read_url},
+    raw,
+};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -54,45 +49,6 @@ pub enum ReceiverKind {
     Webhook,
     /// The systemd journal, with the alert's parts as fields.
     Journal,
-}
-
-/// Something that must not be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// For the one place that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// The first line of a file.
-    fn read(path: &Path) -> Result<Self, String> {
-        let text = read_file(path, SECRET_LIMIT).map_err(|error| error.to_string())?;
-        let text = String::from_utf8(text).map_err(|error| error.to_string())?;
-        match text.lines().next().map(str::trim) {
-            None | Some("") => Err("has an empty first line".to_owned()),
-            Some(line) => Ok(Self(line.to_owned())),
-        }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
-/// Where to connect to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Endpoint {
-    /// As configured, without a slash at its end; http or https.
-    pub url: Uri,
-    /// Value of the Authorization header.
-    pub authorization: Option<Secret>,
-    /// The only authorities that may vouch for it; `None` is those the system trusts.
-    pub ca: Option<Vec<u8>>,
 }
 
 /// How a receiver is told.
@@ -190,26 +146,18 @@ fn endpoint(
         directory,
         Secret::read,
     );
-    let ca = file(check, &format!("{at}.ca_file"), raw.ca_file.as_ref(), directory, |path| {
-        let pem = read_file(path, PEM_LIMIT).map_err(|error| error.to_string())?;
-        let holds_one = String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----");
-        holds_one.then_some(pem).ok_or_else(|| "holds no certificate in PEM".to_owned())
-    });
+    let ca = file(check, &format!("{at}.ca_file"), raw.ca_file.as_ref(), directory, read_authorities);
     let at = format!("{at}.url");
     let Some(text) = &raw.url else {
         check.that(false, &at, "", format!("is missing; give it as url = \"{example}\""));
         return None;
     };
-    let url = Uri::from_str(text.trim_end_matches('/')).ok().filter(|url| {
-        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty())
-    });
-    let Some(url) = url else {
+    let Some(url) = read_url(text) else {
         check.that(false, &at, text, format!("is no URL; write it as {example}"));
         return None;
     };
-    let has_password = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
     let remedy = "must not hold a user or password, which would be logged; put \"Basic …\" into a file and name it as authorization_file";
-    check.that(!has_password, &at, "…", remedy).then_some(Endpoint { url, authorization, ca })
+    check.that(!has_user(&url), &at, "…", remedy).then_some(Endpoint { url, authorization, ca })
 }
 
 /// What a file holds, if one is named; what is wrong with it is a mistake.

@@ -2,8 +2,8 @@
 
 use super::pool::Ranges;
 
-/// How a port stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How a port stands; what is worse is greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PortState {
     /// No connection, and not of the pool as far as that is known.
     #[default]

@@ -3,24 +3,20 @@
 use std::{
     io::ErrorKind,
     net::{TcpStream, ToSocketAddrs as _},
-    sync::Arc,
     time::Duration,
 };
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use ureq::{
-    Agent, Error, Timeout,
-    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
-};
+use ureq::{Agent, Error, Timeout};
 
 use super::outbox::Outcome;
-use crate::config::Endpoint;
+use crate::{
+    config::Endpoint,
+    http_client::{self, CONNECT_TIMEOUT},
+};
 
 /// A delivery may take so long, whatever it waits for.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection may take so long, with TLS and all.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Posts to one endpoint.
 pub(super) struct Client {
@@ -32,25 +28,7 @@ pub(super) struct Client {
 impl Client {
     /// `path` comes behind the configured URL.
     pub fn new(endpoint: &Endpoint, path: &str) -> Self {
-        let roots = match &endpoint.ca {
-            None => RootCerts::PlatformVerifier,
-            Some(pem) => {
-                let certificates = parse_pem(pem).filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                });
-                RootCerts::Specific(Arc::new(certificates.collect()))
-            }
-        };
-        let config = Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .http_status_as_error(false)
-            // A POST does not survive a redirect; the URL is to be corrected instead.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("tcpwarden/", env!("CARGO_PKG_VERSION")))
-            .tls_config(TlsConfig::builder().root_certs(roots).build());
+        let config = http_client::config(endpoint).timeout_global(Some(TIMEOUT));
         let mut url = endpoint.url.to_string();
         if !path.is_empty() {
             url = format!("{}{path}", url.trim_end_matches('/'));

@@ -12,12 +12,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::{Lookup, Shared, View, lookup, past, refusal::Refusal};
 use crate::{
-    api::Account,
+    api::{Account, segment},
     model::{
         past::{Span, second_of},
         visible,
@@ -28,20 +27,6 @@ use crate::{
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const STYLE: &str = include_str!("style.css");
-
-/// What a path segment cannot hold as it is.
-const SEGMENT: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'/')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'`')
-    .add(b'{')
-    .add(b'}');
 
 /// A page as it is sent.
 struct Page(Markup);
@@ -129,7 +114,7 @@ fn frame(host: &str, title: &str, body: &Markup) -> Markup {
 
 /// The path of an account's page.
 fn link(account: &Account) -> Option<String> {
-    let peer = utf8_percent_encode(&account.peer, SEGMENT);
+    let peer = segment(&account.peer);
     Some(format!("/peers/{peer}/{}/{}", account.direction, account.port?))
 }
 
