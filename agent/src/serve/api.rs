@@ -1,5 +1,9 @@
-//! What a view has to say, as JSON.
+//! What a view has to say, as JSON; `docs/openapi.yaml` describes it.
 
+use axum::{
+    http::header,
+    response::{IntoResponse as _, Response},
+};
 use serde_json::{Value, json};
 
 use super::View;
@@ -11,6 +15,11 @@ use crate::{
         names::{Between, Failover, NameFigures, Part},
     },
 };
+
+/// What each answer holds, for programs that read it.
+pub(super) async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/yaml")], include_str!("../../../docs/openapi.yaml")).into_response()
+}
 
 /// How the host and the agent are.
 pub(super) fn overview(view: &View) -> Value {
@@ -69,10 +78,7 @@ fn between(clocks: Clocks, when: &Between) -> Value {
     })
 }
 
-/// `[{"name", "port", "every_seconds", "listed", "stale_connections", "last", "addresses", "changes"}]`, by name and port. `last` is `{"time",
-/// "outcome", "why"}` of the last lookup; `addresses` are `{"address", "standing", "came", "left", "connections", "last_call", "processes"}`,
-/// `changes` are `{"address", "came", "when"}`. Times are in seconds since the epoch; when something changed is told by the middle, the
-/// earliest and the latest moment at which it may have. What is not known is null.
+/// Watched names, by name and port.
 pub(super) fn names(view: &View) -> Value {
     let clocks = view.snapshot.taken;
     let name = |figures: &NameFigures| {
@@ -107,8 +113,7 @@ pub(super) fn names(view: &View) -> Value {
     view.snapshot.names.iter().map(name).collect()
 }
 
-/// `[{"name", "port", "old", "new", "last_success_old", "first_failure", "dns_changed", "first_success_new", "unnoticed_seconds",
-/// "dns_seconds", "reconnect_seconds", "outage_seconds"}]`, the oldest first. Times as of [`names`].
+/// The last failovers, the oldest first.
 pub(super) fn failovers(view: &View) -> Value {
     let clocks = view.snapshot.taken;
     let failover = |failover: &Failover| {
