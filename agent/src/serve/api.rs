@@ -1,5 +1,7 @@
 //! What a view has to say, as JSON; `docs/openapi.yaml` describes it.
 
+use std::collections::HashMap;
+
 use axum::{
     http::header,
     response::{IntoResponse as _, Response},
@@ -46,15 +48,25 @@ pub(super) fn accounts_of(view: &View, peer: &str) -> Vec<Account> {
     accounts(view, |account| account.who.as_ref().is_some_and(|(name, _)| name.to_string() == peer))
 }
 
+/// One of them.
+pub(super) fn account(view: &View, id: &AccountId) -> Option<Account> {
+    accounts(view, |account| account.id().as_ref() == Some(id)).pop()
+}
+
 fn accounts(view: &View, wanted: impl Fn(&ExportedAccount) -> bool) -> Vec<Account> {
-    let accounts = view.snapshot.accounts.iter().filter(|account| wanted(account));
-    let alerts_of = |account: &ExportedAccount| -> Vec<String> {
-        let Some(id) = account.id() else { return Vec::new() };
-        let subject = Subject::Account(id);
-        let raised = view.alerts.raised.iter().filter(|alert| alert.subject == subject);
-        raised.map(|alert| alert.name.name().to_owned()).collect()
-    };
-    accounts.map(|account| Account::new(account, view.snapshot.tells, alerts_of(account))).collect()
+    let mut alerts: HashMap<&AccountId, Vec<String>> = HashMap::new();
+    for alert in &view.alerts.raised {
+        if let Subject::Account(id) = &alert.subject {
+            alerts.entry(id).or_default().push(alert.name.name().to_owned());
+        }
+    }
+    let wanted = view.snapshot.accounts.iter().filter(|account| wanted(account));
+    wanted
+        .map(|account| {
+            let alerts = account.id().and_then(|id| alerts.get(&id).cloned());
+            Account::new(account, view.snapshot.tells, alerts.unwrap_or_default())
+        })
+        .collect()
 }
 
 /// The account that a path names, if it is shown.
