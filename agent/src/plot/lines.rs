@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use plotters::{
     backend::SVGBackend,
-    chart::ChartBuilder,
+    chart::{ChartBuilder, SeriesLabelPosition},
     drawing::{DrawingAreaErrorKind, IntoDrawingArea as _},
     element::PathElement,
     series::LineSeries,
@@ -81,7 +81,12 @@ fn draw(svg: &mut String, caption: &str, span: Span, lines: &[Line<'_>]) -> Resu
         }
     }
     if lines.len() > 1 {
-        chart.configure_series_labels().border_style(GRID.mix(0.4)).label_font(text(12)).draw()?;
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .border_style(GRID.mix(0.4))
+            .label_font(text(12))
+            .draw()?;
     }
     drop(chart);
     area.present()
