@@ -76,7 +76,7 @@ mod tests {
         assert!(!svg.contains("class=\"refused\""));
         let beside: Vec<&str> =
             svg.split("\">").filter_map(|text| text.split_once("</text>")).map(|(port, _)| port).collect();
-        assert_eq!(beside, ["2048", "16383", "24576", "32768", "40960", "49152", "57344", "65535"]);
+        assert_eq!(beside, ["2048", "16383", "8192", "24576", "32768", "40960", "49152", "57344", "65535"]);
     }
 
     #[test]
