@@ -19,6 +19,7 @@ mod old_syns;
 mod outages;
 mod outbound;
 mod package;
+mod page;
 mod preexisting;
 mod receivers;
 mod rights;

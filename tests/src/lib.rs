@@ -16,6 +16,7 @@ pub mod aborted_early;
 pub mod agent;
 pub mod alarms;
 pub mod alerting;
+pub mod browser;
 pub mod capture;
 pub mod certificates;
 pub mod dashboard;

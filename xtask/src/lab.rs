@@ -1,7 +1,8 @@
 //! `cargo xtask lab` and `cargo xtask soak`.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 
 use crate::{
@@ -25,19 +26,32 @@ pub(crate) enum Incident {
     HangingDependency,
     /// Phones that do not speak the TLS version of the server (a minute)
     AbortedEarly,
+    /// A NAT runs out of source ports; leaves pictures of the pages and the report in target/evidence (two minutes)
+    Evidence,
 }
 
 /// Plays an incident, with the agent as it is shipped.
 pub(crate) fn play(incident: Incident) -> anyhow::Result<()> {
-    let program = match incident {
-        Incident::NatPool => "nat-pool",
-        Incident::Alerts => "alerts",
-        Incident::StaleAddress => "stale-address",
-        Incident::Failover => "failover",
-        Incident::HangingDependency => "hanging-dependency",
-        Incident::AbortedEarly => "aborted-early",
+    let (program, args) = match incident {
+        Incident::NatPool => ("nat-pool", None),
+        Incident::Alerts => ("alerts", None),
+        Incident::StaleAddress => ("stale-address", None),
+        Incident::Failover => ("failover", None),
+        Incident::HangingDependency => ("hanging-dependency", None),
+        Incident::AbortedEarly => ("aborted-early", None),
+        Incident::Evidence => ("evidence", Some(evidence()?)),
     };
-    shipped(program, &[])
+    shipped(program, args.as_slice())
+}
+
+/// An empty directory for what a person is to look at.
+fn evidence() -> anyhow::Result<String> {
+    let directory = std::env::current_dir()?.join("target/evidence");
+    if directory.exists() {
+        fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+    }
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    Ok(directory.display().to_string())
 }
 
 /// A long load with faults, on the agent as it is shipped.

@@ -21,7 +21,7 @@ const CARGO_DEB: &str = "3.8.0";
 const CARGO_CYCLONEDX: &str = "0.5.9";
 
 /// Programs that the lab calls, and the Debian packages that have them.
-const TEST_TOOLS: [(&str, &str); 22] = [
+const TEST_TOOLS: [(&str, &str); 23] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nstat", "iproute2"),
@@ -44,6 +44,7 @@ const TEST_TOOLS: [(&str, &str); 22] = [
     ("mmdebstrap", "mmdebstrap"),
     ("systemd-nspawn", "systemd-container"),
     ("tmux", "tmux"),
+    ("chromium-headless-shell", "chromium-headless-shell"),
 ];
 
 /// Debian packages that are unpacked below [`TOOLS`], each into a directory of its name, and the programs wanted of them, with where

@@ -12,6 +12,7 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'<')
     .add(b'>')
     .add(b'?')
+    .add(b'\\') // A browser takes it for a slash.
     .add(b'`')
     .add(b'{')
     .add(b'}');

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use plotters::{
     backend::SVGBackend,
-    chart::ChartBuilder,
+    chart::{ChartBuilder, SeriesLabelPosition},
     drawing::{DrawingAreaErrorKind, IntoDrawingArea as _},
     element::PathElement,
     series::LineSeries,
@@ -14,7 +14,7 @@ use plotters::{
 use crate::model::past::Span;
 
 /// Size of a picture, in the units of its own coordinates.
-const SIZE: (u32, u32) = (720, 200);
+const SIZE: (u32, u32) = (520, 200);
 
 /// As many points are drawn of a line; of those next to each other the highest stands for all.
 const POINTS: u64 = 600;
@@ -56,15 +56,15 @@ fn draw(svg: &mut String, caption: &str, span: Span, lines: &[Line<'_>]) -> Resu
         .caption(caption, text(14))
         .margin(4)
         .x_label_area_size(22)
-        .y_label_area_size(56)
+        .y_label_area_size(44)
         .build_cartesian_2d(span.from as f64..span.to as f64, 0.0..most * 1.08)?;
     chart
         .configure_mesh()
-        .light_line_style(GRID.mix(0.15))
+        .max_light_lines(0)
         .bold_line_style(GRID.mix(0.3))
         .axis_style(INK)
-        .label_style(text(11))
-        .x_labels(6)
+        .label_style(text(12))
+        .x_labels(5)
         .y_labels(5)
         .x_label_formatter(&|seconds| time_of_day(*seconds))
         .y_label_formatter(&|value| short(*value))
@@ -81,7 +81,12 @@ fn draw(svg: &mut String, caption: &str, span: Span, lines: &[Line<'_>]) -> Resu
         }
     }
     if lines.len() > 1 {
-        chart.configure_series_labels().border_style(GRID.mix(0.4)).label_font(text(11)).draw()?;
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .border_style(GRID.mix(0.4))
+            .label_font(text(12))
+            .draw()?;
     }
     drop(chart);
     area.present()

@@ -1,5 +1,11 @@
-//! What a view has to say, as JSON.
+//! What a view has to say, as JSON; `docs/openapi.yaml` describes it.
 
+use std::collections::HashMap;
+
+use axum::{
+    http::header,
+    response::{IntoResponse as _, Response},
+};
 use serde_json::{Value, json};
 
 use super::View;
@@ -11,6 +17,11 @@ use crate::{
         names::{Between, Failover, NameFigures, Part},
     },
 };
+
+/// What each answer holds, for programs that read it.
+pub(super) async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/yaml")], include_str!("../../../docs/openapi.yaml")).into_response()
+}
 
 /// How the host and the agent are.
 pub(super) fn overview(view: &View) -> Value {
@@ -37,15 +48,25 @@ pub(super) fn accounts_of(view: &View, peer: &str) -> Vec<Account> {
     accounts(view, |account| account.who.as_ref().is_some_and(|(name, _)| name.to_string() == peer))
 }
 
+/// One of them.
+pub(super) fn account(view: &View, id: &AccountId) -> Option<Account> {
+    accounts(view, |account| account.id().as_ref() == Some(id)).pop()
+}
+
 fn accounts(view: &View, wanted: impl Fn(&ExportedAccount) -> bool) -> Vec<Account> {
-    let accounts = view.snapshot.accounts.iter().filter(|account| wanted(account));
-    let alerts_of = |account: &ExportedAccount| -> Vec<String> {
-        let Some(id) = account.id() else { return Vec::new() };
-        let subject = Subject::Account(id);
-        let raised = view.alerts.raised.iter().filter(|alert| alert.subject == subject);
-        raised.map(|alert| alert.name.name().to_owned()).collect()
-    };
-    accounts.map(|account| Account::new(account, view.snapshot.tells, alerts_of(account))).collect()
+    let mut alerts: HashMap<&AccountId, Vec<String>> = HashMap::new();
+    for alert in &view.alerts.raised {
+        if let Subject::Account(id) = &alert.subject {
+            alerts.entry(id).or_default().push(alert.name.name().to_owned());
+        }
+    }
+    let wanted = view.snapshot.accounts.iter().filter(|account| wanted(account));
+    wanted
+        .map(|account| {
+            let alerts = account.id().and_then(|id| alerts.get(&id).cloned());
+            Account::new(account, view.snapshot.tells, alerts.unwrap_or_default())
+        })
+        .collect()
 }
 
 /// The account that a path names, if it is shown.
@@ -69,10 +90,7 @@ fn between(clocks: Clocks, when: &Between) -> Value {
     })
 }
 
-/// `[{"name", "port", "every_seconds", "listed", "stale_connections", "last", "addresses", "changes"}]`, by name and port. `last` is `{"time",
-/// "outcome", "why"}` of the last lookup; `addresses` are `{"address", "standing", "came", "left", "connections", "last_call", "processes"}`,
-/// `changes` are `{"address", "came", "when"}`. Times are in seconds since the epoch; when something changed is told by the middle, the
-/// earliest and the latest moment at which it may have. What is not known is null.
+/// Watched names, by name and port.
 pub(super) fn names(view: &View) -> Value {
     let clocks = view.snapshot.taken;
     let name = |figures: &NameFigures| {
@@ -107,8 +125,7 @@ pub(super) fn names(view: &View) -> Value {
     view.snapshot.names.iter().map(name).collect()
 }
 
-/// `[{"name", "port", "old", "new", "last_success_old", "first_failure", "dns_changed", "first_success_new", "unnoticed_seconds",
-/// "dns_seconds", "reconnect_seconds", "outage_seconds"}]`, the oldest first. Times as of [`names`].
+/// The last failovers, the oldest first.
 pub(super) fn failovers(view: &View) -> Value {
     let clocks = view.snapshot.taken;
     let failover = |failover: &Failover| {

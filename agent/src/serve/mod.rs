@@ -202,6 +202,7 @@ impl Server {
             .route("/peers/{peer}/{direction}/{port}", get(page::peer))
             .route("/style.css", get(page::style))
             .route(&path, get(metrics))
+            .route("/api/v1/openapi.yaml", get(api::description))
             .route("/api/v1/overview", get(async |state| answer(state, api::overview)))
             .route("/api/v1/alerts", get(async |state| answer(state, api::alerts)))
             .route("/api/v1/events", get(past::events))

@@ -1,6 +1,7 @@
 //! The pages for people: the host at a glance, and a page for each peer. Rendered here, so that a browser needs no script and nothing
 //! from anywhere else; they ask to be loaded again after a few seconds.
 
+mod alerts;
 mod overview;
 mod peer;
 
@@ -14,10 +15,11 @@ use axum::{
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Deserialize;
 
-use super::{Lookup, Shared, View, lookup, past, refusal::Refusal};
+use super::{Lookup, Shared, lookup, past, refusal::Refusal};
 use crate::{
-    api::{Account, segment},
+    api::segment,
     model::{
+        AccountId,
         past::{Span, second_of},
         visible,
     },
@@ -113,25 +115,18 @@ fn frame(host: &str, title: &str, body: &Markup) -> Markup {
 }
 
 /// The path of an account's page.
-fn link(account: &Account) -> Option<String> {
-    let peer = segment(&account.peer);
-    Some(format!("/peers/{peer}/{}/{}", account.direction, account.port?))
+fn link(peer: &str, direction: &str, port: u16) -> String {
+    format!("/peers/{}/{direction}/{port}", segment(peer))
 }
 
-/// The alerts that a view holds, of one account or all.
-fn alerts(view: &View, is_meant: impl Fn(&crate::alert::Alert) -> bool) -> Markup {
-    let mut raised: Vec<_> = view.alerts.raised.iter().filter(|alert| is_meant(alert)).collect();
-    raised.sort_by_key(|alert| (std::cmp::Reverse(alert.severity), alert.since));
-    html! {
-        @if raised.is_empty() { p.quiet { "No alert is raised." } }
-        @for alert in raised {
-            section.alert.(alert.severity.name()) {
-                h3 { a href=(format!("/runbooks/{}", alert.name)) { (alert.name) } " " small { (alert.severity.name()) @if !alert.announced { ", silenced" } } }
-                p { (visible(&alert.text)) "." }
-                p.advice { (crate::alert::advice(alert.name)) }
-            }
-        }
-    }
+/// As [`link`].
+fn link_to(id: &AccountId) -> String {
+    link(&id.peer.to_string(), id.direction.name(), id.port)
+}
+
+/// A figure and what it is.
+fn fact(name: &str, value: &Markup) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
 }
 
 /// A picture that was drawn here.

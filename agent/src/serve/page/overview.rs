@@ -2,12 +2,15 @@
 
 use maud::{Markup, html};
 
-use super::{alerts, link, number, roughly};
+use super::{alerts::alerts, fact, link, number, roughly};
 use crate::{
     api::{Account, Overview},
     model::visible,
     serve::{View, api},
 };
+
+/// As many rows of a table are shown: a page that is loaded again every few seconds has to stay small.
+const ROWS: usize = 200;
 
 /// What stands in the page.
 pub(super) fn body(view: &View, telemetry_path: &str) -> Markup {
@@ -15,8 +18,7 @@ pub(super) fn body(view: &View, telemetry_path: &str) -> Markup {
     let mut accounts = api::all_accounts(view);
     accounts.sort_by(|a, b| rank(b).partial_cmp(&rank(a)).unwrap_or(std::cmp::Ordering::Equal));
     html! {
-        h2 { "Alerts" }
-        (alerts(view, |_| true))
+        (alerts(view, None))
         h2 { "Peers" }
         (peers(&accounts))
         h2 { "This host" }
@@ -24,48 +26,60 @@ pub(super) fn body(view: &View, telemetry_path: &str) -> Markup {
         h2 { "This agent" }
         (agent(&overview))
         footer {
-            a href=(telemetry_path) { "metrics" } " · "
+            a href=(telemetry_path) { "Metrics" } " "
             @for (path, name) in [
-                ("overview", "overview"), ("peers", "peers"), ("alerts", "alerts"), ("events", "events"), ("names", "watched names"),
-                ("failovers", "failovers"),
-            ] { a href=(format!("/api/v1/{path}")) { (name) } " · " }
-            a href="/healthz" { "health" } " · " a href="/readyz" { "readiness" }
+                ("events", "Events"), ("names", "Watched names"), ("failovers", "Failovers"), ("openapi.yaml", "API"),
+            ] { a href=(format!("/api/v1/{path}")) { (name) } " " }
+            a href="/healthz" { "Health" } " " a href="/readyz" { "Readiness" }
         }
     }
 }
 
-/// What is worse comes first: alerts, then full pools, then many sockets.
-fn rank(account: &Account) -> (usize, f64, u32) {
+/// What is worse comes first: alerts, then full pools, then many sockets. Everyone else comes last.
+fn rank(account: &Account) -> (bool, usize, f64, u32) {
     let used = account.pool.as_ref().and_then(|pool| pool.used_ratio).unwrap_or_default();
-    (account.alerts.len(), used, account.sockets.values().sum())
+    (account.port.is_some(), account.alerts.len(), used, account.sockets.values().sum())
 }
 
 fn peers(accounts: &[Account]) -> Markup {
     html! {
-        table {
-            tr {
-                th { "Peer" } th.n { "Port" } th { "Direction" } th { "Pool used" } th.n { "Runs out in" } th.n { "TIME_WAIT" } th.n { "Open" }
-                th.n { "Per second" } th.n.extra { "SYNs repeated" } th.n.extra { "SYNs refused" } th.extra { "Pool" }
-            }
-            @for account in accounts {
-                tr.alerted[!account.alerts.is_empty()] {
-                    td {
-                        @match link(account) {
-                            Some(link) => a href=(link) { (visible(&account.peer)) },
-                            None => "everyone else",
-                        }
-                    }
-                    td.n { @if let Some(port) = account.port { (port) } }
-                    td { (account.direction) }
-                    (used(account))
-                    td.n { (number(account.sockets.get("time_wait").copied().unwrap_or_default())) }
-                    td.n { (number(account.sockets.get("established").copied().unwrap_or_default())) }
-                    td.n { (format!("{:.1}", account.connections_per_second)) }
-                    td.n.extra { (number(account.syn_retries)) }
-                    td.n.extra { @match account.time_wait_syns { Some(syns) => (number(syns.refused)), None => "unknown" } }
-                    td.extra { (super::peer::ranges(account)) }
+        table #peers {
+            thead {
+                tr {
+                    th { "Peer" } th { "Pool used" } th.n { "Runs out in" } th.n { "TIME_WAIT" } th.n.wide { "Open" } th.n.wide { "Per second" }
+                    th.n.wide { "SYNs repeated" } th.n.wide { "SYNs refused" } th.wide { "Pool" }
                 }
             }
+            tbody {
+                @for account in accounts.iter().take(ROWS) { (row(account)) }
+            }
+        }
+        @if accounts.len() > ROWS {
+            p.quiet { "And " (number((accounts.len() - ROWS) as u64)) " more; " a href="/api/v1/peers" { "/api/v1/peers" } " has them all." }
+        }
+    }
+}
+
+fn row(account: &Account) -> Markup {
+    let state = |name| number(account.sockets.get(name).copied().unwrap_or_default());
+    html! {
+        tr.alerted[!account.alerts.is_empty()] {
+            td {
+                @match account.port {
+                    Some(port) => {
+                        a href=(link(&account.peer, &account.direction, port)) { (visible(&account.peer)) }
+                        " " small { (account.direction) " " (port) }
+                    }
+                    None => { "Everyone else " small { (account.direction) } }
+                }
+            }
+            (used(account))
+            td.n { (state("time_wait")) }
+            td.n.wide { (state("established")) }
+            td.n.wide { (format!("{:.1}", account.connections_per_second)) }
+            td.n.wide { (number(account.syn_retries)) }
+            td.n.wide { @match account.time_wait_syns { Some(syns) => (number(syns.refused)), None => "unknown" } }
+            td.wide { @if let Some(pool) = &account.pool { (super::peer::ranges(pool)) } }
         }
     }
 }
@@ -88,22 +102,25 @@ fn host(overview: &Overview) -> Markup {
     let host = &overview.host;
     html! {
         dl {
-            dt { "TIME_WAIT buckets" }
-            dd { (number(host.time_wait_buckets)) @if let Some(limit) = host.time_wait_buckets_limit { " of " (number(limit)) } }
-            dt { "Accept queues full" } dd { (number(host.listen_overflows)) " times since boot" }
             @for (state, sockets) in host.sockets.iter().filter(|(_, sockets)| **sockets > 0) {
-                dt { (state) } dd { (number(*sockets)) }
+                (fact(&state.to_uppercase(), &html! { (number(*sockets)) }))
             }
+            (fact("TIME_WAIT buckets", &html! {
+                (number(host.time_wait_buckets)) @if let Some(limit) = host.time_wait_buckets_limit { " of " (number(limit)) }
+            }))
+            (fact("Accept queues full", &html! { (number(host.listen_overflows)) " times since boot" }))
         }
         @if !host.listeners.is_empty() {
             table {
-                tr { th.n { "Listening on" } th { "Accept queue" } th.n { "Waiting" } th.n { "Of" } }
-                @for listener in &host.listeners {
-                    tr {
-                        td.n { (listener.port) }
-                        td { meter min="0" max=(listener.limit.max(1)) value=(listener.waiting) {} }
-                        td.n { (number(listener.waiting)) }
-                        td.n { (number(listener.limit)) }
+                thead { tr { th.n { "Listening on" } th { "Accept queue" } th.n { "Waiting" } th.n { "Of" } } }
+                tbody {
+                    @for listener in host.listeners.iter().take(ROWS) {
+                        tr {
+                            td.n { (listener.port) }
+                            td { meter min="0" max=(listener.limit.max(1)) value=(listener.waiting) {} }
+                            td.n { (number(listener.waiting)) }
+                            td.n { (number(listener.limit)) }
+                        }
                     }
                 }
             }
@@ -113,22 +130,22 @@ fn host(overview: &Overview) -> Markup {
 
 fn agent(overview: &Overview) -> Markup {
     let agent = &overview.agent;
-    let share = agent.cpu_seconds / (overview.time - agent.started).max(1.0) * 100.0;
+    let age = overview.time - agent.started;
+    let share = agent.cpu_seconds / age.max(1.0) * 100.0;
     html! {
         dl {
-            dt { "Version" } dd { (agent.version) }
-            dt { "Runs since" } dd { (roughly(overview.time - agent.started)) }
-            dt { "Accounts" } dd { (number(agent.peers as u64)) }
-            dt { "Census" } dd {
-                "every " (format!("{:.0}", agent.census_interval_seconds)) " s, " (format!("{:.1}", agent.census_seconds * 1e3))
-                " ms of CPU time, " (agent.census_drift) " mini-sockets off the kernel's own count"
-            }
-            dt { "CPU" } dd { (format!("{share:.2}")) " % of a core" }
-            dt { "Memory" } dd { (format!("{:.1}", agent.resident_bytes as f64 / 1_048_576.0)) " MiB" }
-            @if !agent.config_reloaded { dt { "Configuration" } dd.bad { "the last one given was refused" } }
-            @if let Some(why) = &agent.history_trouble { dt { "History" } dd.bad { "in memory only: " (visible(why)) } }
-            @if !agent.unavailable.is_empty() { dt { "Unavailable" } dd.bad { (agent.unavailable.join(", ")) } }
-            @for lost in &agent.lost { dt { "No room in " (lost.map) } dd.bad { (number(lost.events)) " events" } }
+            (fact("Version", &html! { (agent.version) }))
+            (fact("Has run for", &html! { (roughly(age)) }))
+            (fact("Accounts", &html! { (number(agent.peers as u64)) }))
+            (fact("Sockets counted", &html! { "every " (format!("{:.0}", agent.census_interval_seconds)) " s" }))
+            (fact("CPU time of a count", &html! { (format!("{:.1}", agent.census_seconds * 1e3)) " ms" }))
+            (fact("Off the kernel's count", &html! { (agent.census_drift) }))
+            (fact("CPU", &html! { (format!("{share:.2}")) " % of a core" }))
+            (fact("Memory", &html! { (format!("{:.1}", agent.resident_bytes as f64 / 1_048_576.0)) " MiB" }))
         }
+        @if !agent.config_reloaded { p.bad { "The configuration last given was refused; the one before is in force." } }
+        @if let Some(why) = &agent.history_trouble { p.bad { "The history is in memory only: " (visible(why)) } }
+        @if !agent.unavailable.is_empty() { p.bad { "This kernel does not have: " (agent.unavailable.join(", ")) } }
+        @for lost in &agent.lost { p.bad { (number(lost.events)) " events found no room in " (lost.map) "." } }
     }
 }

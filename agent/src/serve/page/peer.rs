@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use maud::{Markup, html};
 
-use super::{alerts, link, number, picture, roughly};
+use super::{alerts::alerts, fact, link_to, number, picture, roughly};
 use crate::{
     alert::Subject,
-    api::Account,
+    api::{Account, Pool},
     model::{
         AccountId,
         past::{Field, Sample, Span},
@@ -22,6 +22,9 @@ use crate::{
 const SPANS: [(u64, &str); 4] =
     [(600, "10 minutes"), (3_600, "an hour"), (86_400, "a day"), (14 * 86_400, "two weeks")];
 
+/// As many ranges of a pool are shown.
+const SHOWN: usize = 4;
+
 /// What stands in the page.
 pub(super) fn body(
     view: &View,
@@ -30,24 +33,24 @@ pub(super) fn body(
     samples: &anyhow::Result<Vec<(u64, Sample)>>,
     ports: &anyhow::Result<(IpAddr, PortMap)>,
 ) -> Markup {
-    let account = api::all_accounts(view).into_iter().find(|account| {
-        account.port == Some(id.port)
-            && account.direction == id.direction.name()
-            && account.peer == id.peer.to_string()
-    });
+    let account = api::account(view, id);
     let subject = Subject::Account(id.clone());
+    let bounds = account.as_ref().map(bounds).unwrap_or_default();
     html! {
         h1 { (visible(&id.peer.to_string())) " " small { (id.direction.name()) ", port " (id.port) } }
-        (alerts(view, |alert| alert.subject == subject))
-        @if let Some(account) = &account { (figures(account)) }
-        h2 { "All 65,536 ports" }
-        @match ports {
-            Ok((address, map)) => (port_map(*address, map)),
-            Err(error) => p.quiet { (visible(&format!("{error:#}"))) },
+        (alerts(view, Some(&subject)))
+        div.columns {
+            @match ports {
+                Ok((address, map)) => (port_map(*address, map, &bounds)),
+                Err(error) => p.quiet { "No map of its ports: " (visible(&format!("{error:#}"))) },
+            }
+            @if let Some(account) = &account { (figures(account)) }
         }
-        h2 { "Over time" }
-        @if let Some(path) = account.as_ref().and_then(link) {
-            p { @for (seconds, name) in SPANS { a href=(format!("{path}?seconds={seconds}")) { (name) } " " } }
+        h2 { "Over time (UTC)" }
+        p.spans {
+            @for (seconds, name) in SPANS {
+                @if seconds == span.seconds() - 1 { b { (name) } } @else { a href=(format!("{}?seconds={seconds}", link_to(id))) { (name) } } " "
+            }
         }
         @match samples {
             Ok(samples) => (pictures(samples, span)),
@@ -56,55 +59,74 @@ pub(super) fn body(
     }
 }
 
+/// Where the ranges of its pool begin and end; of a pool in many pieces, nothing.
+fn bounds(account: &Account) -> Vec<u16> {
+    let ranges = account.pool.as_ref().map(|pool| &*pool.ranges).unwrap_or_default();
+    let few = ranges.iter().filter(|_| ranges.len() <= SHOWN);
+    few.flat_map(|range| [range.low, range.high]).collect()
+}
+
 fn figures(account: &Account) -> Markup {
     html! {
         dl {
             @if let Some(pool) = &account.pool {
-                dt { "Pool" } dd { (ranges(account)) @if let Some(source) = &pool.source { " (" (source) ")" } }
-                @if let Some(ratio) = pool.used_ratio { dt { "Used" } dd { (format!("{:.1} %", ratio * 100.0)) } }
-                dt { "Runs out in" } dd { @match pool.seconds_left { Some(left) => (roughly(left)), None => "not at this rate" } }
+                (fact("Pool", &html! { (ranges(pool)) @if let Some(source) = &pool.source { " " small { (source) } } }))
+                @if let Some(size) = pool.size { (fact("Ports in it", &html! { (number(size)) })) }
+                @if let Some(ratio) = pool.used_ratio { (fact("Used", &html! { (format!("{:.1} %", ratio * 100.0)) })) }
+                (fact("Runs out in", &html! { @match pool.seconds_left { Some(left) => (roughly(left)), None => "not at this rate" } }))
             }
-            dt { "Per second" } dd { (format!("{:.1}", account.connections_per_second)) }
-            dt { "Connections" } dd { (number(account.connections)) }
-            dt { "Ended by" } dd { @for (by, closes) in &account.closes { (by) " " (number(*closes)) " " } }
-            dt { "SYNs repeated" } dd { (number(account.syn_retries)) }
-            @if let Some(syns) = account.time_wait_syns {
-                dt { "SYNs into TIME_WAIT" } dd { (number(syns.accepted)) " accepted, " (number(syns.refused)) " refused" }
-            }
-            @if account.connect_failures.values().any(|&failures| failures > 0) {
-                dt { "Failed" } dd { @for (reason, failures) in &account.connect_failures { (reason) " " (number(*failures)) " " } }
-            }
-            @if !account.processes.is_empty() { dt { "Called by" } dd { (visible(&account.processes.join(", "))) } }
+            (fact("Per second", &html! { (format!("{:.1}", account.connections_per_second)) }))
+            (fact("Connections", &html! { (number(account.connections)) }))
             @for (state, sockets) in account.sockets.iter().filter(|(_, sockets)| **sockets > 0) {
-                dt { (state) } dd { (number(*sockets)) }
+                (fact(&state.to_uppercase(), &html! { (number(*sockets)) }))
             }
+            @for (by, closes) in account.closes.iter().filter(|(_, closes)| **closes > 0) {
+                (fact(&format!("Ended by {by}"), &html! { (number(*closes)) }))
+            }
+            (fact("SYNs repeated", &html! { (number(account.syn_retries)) }))
+            @if let Some(syns) = account.time_wait_syns {
+                (fact("SYNs TIME_WAIT accepted", &html! { (number(syns.accepted)) }))
+                (fact("SYNs TIME_WAIT refused", &html! { (number(syns.refused)) }))
+            }
+            @for (reason, failures) in account.connect_failures.iter().filter(|(_, failures)| **failures > 0) {
+                (fact(&format!("Failed: {reason}"), &html! { (number(*failures)) }))
+            }
+            @if !account.processes.is_empty() { (fact("Called by", &html! { (visible(&account.processes.join(", "))) })) }
         }
     }
 }
 
-/// The ranges of its pool.
-pub(super) fn ranges(account: &Account) -> Markup {
-    let Some(pool) = &account.pool else { return html! {} };
-    let ranges: Vec<String> =
-        pool.ranges.iter().take(4).map(|range| format!("{}–{}", range.low, range.high)).collect();
-    html! {
-        (ranges.join(", "))
-        @if pool.ranges.len() > 4 { " and " (pool.ranges.len() - 4) " more" }
-        @if let Some(size) = pool.size { " (" (number(size)) " ports)" }
+/// The ranges of a pool.
+pub(super) fn ranges(pool: &Pool) -> String {
+    let ranges = pool.ranges.iter().take(SHOWN).map(|range| format!("{}–{}", range.low, range.high));
+    let mut text = ranges.collect::<Vec<_>>().join(", ");
+    if pool.ranges.len() > SHOWN {
+        text += " and more";
     }
+    text
 }
 
-fn port_map(address: IpAddr, map: &PortMap) -> Markup {
+fn port_map(address: IpAddr, map: &PortMap, bounds: &[u16]) -> Markup {
     html! {
         figure.ports {
-            (picture(plot::ports(map)))
+            (picture(plot::ports(map, bounds)))
             figcaption {
-                "Ports of " (address) ", 256 in a row from 0 at the top left. "
+                p.quiet { "All 65,536 ports of " (address) ", 256 in a row." }
                 @for state in PortState::ALL {
-                    span.key.(state.name()) {} (state.name()) " " b id=(format!("ports-{}", state.name())) { (number(map.count(state) as u64)) } " "
+                    span.key { i.(state.name()) {} (words(state)) " " b id=(format!("ports-{}", state.name())) { (number(map.count(state) as u64)) } } " "
                 }
             }
         }
+    }
+}
+
+fn words(state: PortState) -> &'static str {
+    match state {
+        PortState::Outside => "outside of the pool",
+        PortState::Free => "free",
+        PortState::Live => "live",
+        PortState::TimeWait => "TIME_WAIT",
+        PortState::Refused => "refused within a minute",
     }
 }
 
@@ -113,28 +135,32 @@ fn pictures(samples: &[(u64, Sample)], span: Span) -> Markup {
         name,
         points: samples.iter().map(|(time, sample)| (*time, f64::from(value(sample)))).collect(),
     };
-    let pictures = [
+    let is_told = |line: &Line<'_>| line.points.iter().any(|(_, value)| *value > 0.0);
+    let mut pictures = [
         (
             "Ports",
             vec![
-                line("TIME_WAIT", |sample| sample[Field::TimeWait]),
                 line("taken", |sample| sample[Field::PortsTaken]),
+                line("TIME_WAIT", |sample| sample[Field::TimeWait]),
                 line("pool", |sample| sample[Field::PoolSize]),
             ],
         ),
         (
-            "Connections, SYNs repeated, refused, and attempts failed",
+            "Connections and SYNs",
             vec![
-                line("connections", |sample| sample[Field::Connections]),
-                line("repeated", |sample| sample[Field::SynRetries]),
-                line("refused", Sample::refused),
+                line("established", |sample| sample[Field::Connections]),
+                line("SYNs repeated", |sample| sample[Field::SynRetries]),
+                line("SYNs refused", Sample::refused),
                 line("failed", Sample::failed),
             ],
         ),
         ("Open connections", vec![line("open", |sample| sample[Field::Established])]),
     ];
+    for (_, lines) in &mut pictures {
+        lines.retain(is_told);
+    }
     html! {
         @if samples.is_empty() { p.quiet { "Nothing is kept of this span." } }
-        @for (caption, lines) in pictures { figure { (picture(plot::lines(caption, span, &lines))) } }
+        div.pictures { @for (caption, lines) in pictures { figure { (picture(plot::lines(caption, span, &lines))) } } }
     }
 }
