@@ -189,6 +189,23 @@ fn without_a_daemon_it_counts_itself_on_a_terminal_without_colours() {
 }
 
 #[test]
+fn it_ends_with_its_terminal() {
+    let host = Host::new("server");
+    let line = program("tcpwarden").display().to_string() + " top";
+    let screen = Screen::start(&host, "screen-256color", &line);
+    screen.line("No daemon");
+    let process = format!("/proc/{}", screen.program().as_raw_nonzero());
+    drop(screen);
+    eventually(Duration::from_secs(10), || {
+        if fs::exists(&process).expect("/proc is there") {
+            Err("it runs on without a terminal".to_owned())
+        } else {
+            Ok(())
+        }
+    });
+}
+
+#[test]
 fn a_daemon_that_is_protected_is_asked_as_it_wants() {
     let host = Host::new("server");
     let directory = certificates();

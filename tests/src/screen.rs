@@ -50,14 +50,19 @@ impl Screen {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// Asks the program to end, as a service manager or a closed connection would.
-    pub fn terminate(&self) {
+    /// The program that runs on it.
+    #[must_use]
+    pub fn program(&self) -> Pid {
         let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
         let shell = shell.trim();
         let children =
             fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).expect("the shell runs");
-        let program = children.trim().parse().ok().and_then(Pid::from_raw).expect("one program runs");
-        kill_process(program, Signal::TERM).expect("it runs");
+        children.trim().parse().ok().and_then(Pid::from_raw).expect("one program runs")
+    }
+
+    /// Asks the program to end, as a service manager would.
+    pub fn terminate(&self) {
+        kill_process(self.program(), Signal::TERM).expect("it runs");
     }
 
     /// The lines on the screen.

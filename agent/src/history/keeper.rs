@@ -1,7 +1,7 @@
 //! What the thread does: gathers a few seconds, writes them, and finds a way when it cannot.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs, io,
     mem::take,
     path::{Path, PathBuf},
@@ -40,13 +40,11 @@ pub(super) struct Keeper {
     /// Why the past is kept in memory and not in the file.
     trouble: Option<String>,
     recorder: Recorder,
-    /// The minute that is being filled, by its first second, and its seconds.
+    /// The minute that is being filled, by its first second.
     minute: u64,
-    seconds: HashMap<Series, Block>,
-    /// The hour that is being filled, by its first second, and its minutes.
-    hour: u64,
-    minutes: HashMap<Series, Block>,
-    /// Blocks that are full and not yet written.
+    /// Its seconds that are not yet written, and all of it as one.
+    fresh: HashMap<Series, (Block, Sample)>,
+    /// Samples of minutes before that are not yet written.
     full: Vec<Row>,
     events: Vec<Happened>,
     now: u64,
@@ -76,9 +74,7 @@ impl Keeper {
             trouble,
             recorder: Recorder::default(),
             minute: 0,
-            seconds: HashMap::new(),
-            hour: 0,
-            minutes: HashMap::new(),
+            fresh: HashMap::new(),
             full: Vec::new(),
             events: Vec::new(),
             now: 0,
@@ -97,7 +93,18 @@ impl Keeper {
             self.minute = minute;
         }
         for (series, sample) in samples {
-            self.add(series, second, sample);
+            match self.fresh.entry(series) {
+                Entry::Occupied(mut known) => {
+                    let (seconds, whole) = known.get_mut();
+                    seconds.set(second, sample);
+                    whole.take_in(&sample);
+                }
+                Entry::Vacant(new) => {
+                    let mut seconds = Block::default();
+                    seconds.set(second, sample);
+                    new.insert((seconds, sample));
+                }
+            }
         }
         self.events.extend(events.into_iter().chain(recorded));
         if self.flushed_at.elapsed() >= FLUSH {
@@ -108,41 +115,26 @@ impl Keeper {
         }
     }
 
-    fn add(&mut self, series: Series, second: usize, sample: Sample) {
-        let Self { store, seconds, minute, .. } = self;
-        // After a restart, what is there already is gone on with.
-        let found = |series: &Series| store.block(SECOND, *minute, series).ok().flatten().unwrap_or_default();
-        if let Some(block) = seconds.get_mut(&series) {
-            block.set(second, sample);
-        } else {
-            let mut block = found(&series);
-            block.set(second, sample);
-            seconds.insert(series, block);
-        }
-    }
-
     /// Makes one sample of each series' minute.
     fn end_minute(&mut self) {
         let (hour, slot) = place(self.minute, MINUTE);
-        if hour != self.hour {
-            self.minutes.clear();
-            self.hour = hour;
-        }
-        for (series, block) in take(&mut self.seconds) {
-            let Some(whole) = block.as_one() else { continue };
-            let store = &self.store;
-            let found = || store.block(MINUTE, hour, &series).ok().flatten().unwrap_or_default();
-            let minutes = self.minutes.entry(series.clone()).or_insert_with(found);
+        for (series, (seconds, whole)) in take(&mut self.fresh) {
+            let mut minutes = Block::default();
             minutes.set(slot, whole);
-            let row = |step, start, block| Row { step, start, series: series.clone(), block };
-            self.full.push(row(SECOND, self.minute, block));
-            self.full.push(row(MINUTE, hour, minutes.clone()));
+            self.full.push(Row { step: SECOND, start: self.minute, series: series.clone(), block: seconds });
+            self.full.push(Row { step: MINUTE, start: hour, series, block: minutes });
         }
     }
 
     /// Writes what was gathered; where the file does not take it, memory does.
     fn flush(&mut self) {
         self.flushed_at = Instant::now();
+        for (series, (seconds, _)) in &mut self.fresh {
+            let block = take(seconds);
+            if block.samples().next().is_some() {
+                self.full.push(Row { step: SECOND, start: self.minute, series: series.clone(), block });
+            }
+        }
         self.events.truncate(MOST_EVENTS);
         if let Err(error) = self.write() {
             self.fall_back(&error);
@@ -159,10 +151,7 @@ impl Keeper {
         if self.store.is_crowded(bytes)? {
             self.trim()?;
         }
-        let Self { store, full, seconds, minute, events, .. } = self;
-        let full = full.iter().map(|Row { step, start, series, block }| (*step, *start, series, block));
-        let filling = seconds.iter().map(|(series, block)| (SECOND, *minute, series, block));
-        store.write_blocks(full.chain(filling), events)
+        self.store.add(&self.full, &self.events)
     }
 
     /// The file fails: goes on in memory.

@@ -132,25 +132,16 @@ impl Store {
         // stays sound (https://www.sqlite.org/pragma.html#pragma_synchronous).
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         // In KiB where it is negative.
-        connection.pragma_update(None, "cache_size", -1_024)?;
+        connection.pragma_update(None, "cache_size", -512)?;
         // What a damaged file holds is not to be trusted (https://www.sqlite.org/security.html).
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         connection.set_prepared_statement_cache_capacity(16);
         Ok(Self { connection })
     }
 
-    /// Writes it all, or nothing.
-    pub(super) fn write(&mut self, rows: &[Row], events: &[Happened]) -> Result<(), HistoryError> {
-        let rows = rows.iter().map(|Row { step, start, series, block }| (*step, *start, series, block));
-        self.write_blocks(rows, events)
-    }
-
-    /// As [`Self::write`], of blocks that lie elsewhere: their step, start and series.
-    pub(super) fn write_blocks<'a>(
-        &mut self,
-        rows: impl Iterator<Item = (u64, u64, &'a Series, &'a Block)>,
-        events: &[Happened],
-    ) -> Result<(), HistoryError> {
+    /// Adds these samples to what there is, and these events: all of it, or nothing. A second takes the place of itself, a part of a minute
+    /// is added to the other.
+    pub(super) fn add(&mut self, rows: &[Row], events: &[Happened]) -> Result<(), HistoryError> {
         let transaction = self.connection.transaction()?;
         {
             let mut add = transaction.prepare_cached(
@@ -162,8 +153,9 @@ impl Store {
             let mut put = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO block (step, start, series, data) VALUES (?1, ?2, ?3, ?4)",
             )?;
-            for (step, start, series, block) in rows {
-                let Some(packed) = pack(block) else { continue };
+            let mut get = transaction
+                .prepare_cached("SELECT data FROM block WHERE step = ?1 AND start = ?2 AND series = ?3")?;
+            for Row { step, start, series, block } in rows {
                 let (peer, is_group, port, outbound) = key(series);
                 let named = params![peer, is_group, port, outbound];
                 let known: Option<i64> = find.query_row(named, |row| row.get(0)).optional()?;
@@ -173,7 +165,15 @@ impl Store {
                     add.execute(named)?;
                     transaction.last_insert_rowid()
                 };
-                put.execute(params![signed(step), signed(start), id, packed])?;
+                let place = params![signed(*step), signed(*start), id];
+                let before: Option<Vec<u8>> = get.query_row(place, |row| row.get(0)).optional()?;
+                let mut whole = before.and_then(|packed| unpack(&packed)).unwrap_or_default();
+                for (slot, sample) in block.samples() {
+                    if *step == MINUTE { whole.take_in(slot, *sample) } else { whole.set(slot, *sample) }
+                }
+                if let Some(packed) = pack(&whole) {
+                    put.execute(params![signed(*step), signed(*start), id, packed])?;
+                }
             }
             let mut note = transaction.prepare_cached("INSERT INTO event (time, data) VALUES (?1, ?2)")?;
             for happened in events {
@@ -365,7 +365,7 @@ impl Store {
             let (step, start): (i64, i64) = (row.get(4)?, row.get(5)?);
             rows.push(Row { step: step.unsigned_abs(), start: start.unsigned_abs(), series, block });
         }
-        other.write(&rows, &self.events(all, usize::MAX)?)
+        other.add(&rows, &self.events(all, usize::MAX)?)
     }
 
     /// Whether little room is left below a number of bytes.

@@ -13,6 +13,7 @@ mod tests;
 mod view;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,6 +26,10 @@ use anyhow::{Context as _, bail};
 use ratatui::{
     DefaultTerminal,
     crossterm::event::{self, Event, KeyEventKind},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -75,7 +80,10 @@ fn show(
             if ended.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            if event::poll(TICK)? {
+            if is_gone(TICK).context("cannot wait for a key")? {
+                return Ok(());
+            }
+            if event::poll(Duration::ZERO)? {
                 match event::read()? {
                     Event::Key(key) if key.kind == KeyEventKind::Press => match state.key(key) {
                         Action::Nothing => {}
@@ -100,5 +108,18 @@ fn show(
             }
             changed |= state.grow_old(moved_on.elapsed().as_secs());
         }
+    }
+}
+
+/// Waits for a key, so long at most. Returns whether the terminal is gone: the reader of keys would ask such a one without end.
+fn is_gone(patience: Duration) -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut terminal = [PollFd::new(&stdin, PollFlags::IN)];
+    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+    match poll(&mut terminal, Some(&patience)) {
+        Ok(_) => Ok(terminal[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)),
+        // A signal, which is looked at elsewhere.
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

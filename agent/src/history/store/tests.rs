@@ -44,7 +44,7 @@ fn what_is_written_is_read_by_another_connection_meanwhile() {
     let path = directory.path().join("history.db");
     let mut writer = Store::open(&path).expect("made");
     let rows = [row(SECOND, 600, peer(1), 1), row(SECOND, 660, peer(1), 2), row(MINUTE, 0, Series::Host, 3)];
-    writer.write(&rows, &[listener(601.5, 80), listener(599.0, 81)]).expect("written");
+    writer.add(&rows, &[listener(601.5, 80), listener(599.0, 81)]).expect("written");
 
     let reader = Store::read(&path).expect("readable");
     assert_eq!(reader.series(everything()).expect("read"), [Series::Host, peer(1)]);
@@ -62,7 +62,7 @@ fn what_is_written_is_read_by_another_connection_meanwhile() {
 fn a_long_span_is_read_minute_by_minute() {
     let mut store = Store::in_memory().expect("a store");
     let rows = [row(SECOND, 3_600, peer(1), 1), row(MINUTE, 3_600, peer(1), 2)];
-    store.write(&rows, &[]).expect("written");
+    store.add(&rows, &[]).expect("written");
     let times = |span| -> Vec<u64> {
         store.samples(&peer(1), span).expect("read").iter().map(|(time, _)| *time).collect()
     };
@@ -82,7 +82,7 @@ fn groups_and_addresses_of_one_name_are_two_series() {
     };
     let series = [Series::Host, group("192.0.2.1"), group(""), peer(1)];
     let rows: Vec<Row> = series.iter().map(|series| row(SECOND, 60, series.clone(), 1)).collect();
-    store.write(&rows, &[]).expect("written");
+    store.add(&rows, &[]).expect("written");
     let mut expected = series.to_vec();
     expected.sort();
     assert_eq!(store.series(everything()).expect("read"), expected);
@@ -102,9 +102,7 @@ fn it_stays_within_its_bytes_and_the_oldest_goes() {
         if store.is_crowded(bytes).expect("read") {
             store.trim(0, 0, bytes).expect("trimmed");
         }
-        store
-            .write(&[row(SECOND, last, peer(1), minute)], &[listener(last as f64, 80)])
-            .expect("room is made");
+        store.add(&[row(SECOND, last, peer(1), minute)], &[listener(last as f64, 80)]).expect("room is made");
     }
     let log = std::fs::metadata(directory.path().join("history.db-wal")).expect("the log").len();
     let file = std::fs::metadata(&path).expect("the file").len();
@@ -119,8 +117,8 @@ fn what_is_too_old_goes_and_its_room_is_given_back() {
     let directory = TempDir::new().expect("a directory");
     let mut store = Store::open(&directory.path().join("history.db")).expect("made");
     let rows: Vec<Row> = (0..400).map(|minute| row(SECOND, minute * 60, peer(1), minute)).collect();
-    store.write(&rows, &[listener(5.0, 80)]).expect("written");
-    store.write(&[row(MINUTE, 0, peer(2), 1), row(MINUTE, 36_000, peer(3), 1)], &[]).expect("written");
+    store.add(&rows, &[listener(5.0, 80)]).expect("written");
+    store.add(&[row(MINUTE, 0, peer(2), 1), row(MINUTE, 36_000, peer(3), 1)], &[]).expect("written");
     let before = store.bytes().expect("read");
     for _ in 0..4 {
         store.trim(3_000_000, 10_000, 100 * MIB).expect("trimmed");
@@ -137,7 +135,7 @@ fn a_file_without_room_says_so() {
     let mut store = Store::open(&directory.path().join("history.db")).expect("made");
     store.bound(64 * 1024).expect("bounded");
     let rows: Vec<Row> = (0..40).map(|minute| row(SECOND, minute * 60, peer(1), minute)).collect();
-    let error = store.write(&rows, &[]).expect_err("it is full");
+    let error = store.add(&rows, &[]).expect_err("it is full");
     assert!(error.to_string().contains("full") && !error.is_broken(), "{error}");
     assert_eq!(store.series(everything()).expect("read"), [], "all or nothing");
 }
@@ -158,7 +156,7 @@ fn a_torn_file_is_recognised() {
     let path = directory.path().join("history.db");
     let mut store = Store::open(&path).expect("made");
     let rows: Vec<Row> = (0..40).map(|minute| row(SECOND, minute * 60, peer(1), minute)).collect();
-    store.write(&rows, &[]).expect("written");
+    store.add(&rows, &[]).expect("written");
     drop(store);
     let mut bytes = std::fs::read(&path).expect("read");
     let middle = bytes.len() / 2;

@@ -26,20 +26,17 @@ impl Block {
         }
     }
 
+    /// Takes a sample into what is in its place already.
+    pub fn take_in(&mut self, slot: usize, sample: Sample) {
+        match self.samples.iter_mut().find(|(taken, _)| *taken == slot) {
+            Some((_, before)) => before.take_in(&sample),
+            None => self.set(slot, sample),
+        }
+    }
+
     /// The samples there are, with their places.
     pub fn samples(&self) -> impl Iterator<Item = (usize, &Sample)> {
         self.samples.iter().map(|(slot, sample)| (*slot, sample))
-    }
-
-    /// All samples as one; `None` if there are none.
-    #[must_use]
-    pub fn as_one(&self) -> Option<Sample> {
-        let mut samples = self.samples().map(|(_, sample)| sample);
-        let mut one = *samples.next()?;
-        for sample in samples {
-            one.take_in(sample);
-        }
-        Some(one)
     }
 
     /// Its numbers in columns.

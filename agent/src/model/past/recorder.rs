@@ -24,7 +24,7 @@ use crate::model::{
 const REUSES_PER_SECOND: usize = 50;
 
 /// As many accounts are remembered that may no longer be shown.
-const REMEMBERED: usize = 1_024;
+const REMEMBERED: usize = 256;
 
 /// What one snapshot adds.
 #[derive(Clone, Debug, Default)]

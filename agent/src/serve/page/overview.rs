@@ -146,6 +146,7 @@ fn agent(overview: &Overview) -> Markup {
         @if !agent.config_reloaded { p.bad { "The configuration last given was refused; the one before is in force." } }
         @if let Some(why) = &agent.history_trouble { p.bad { "The history is in memory only: " (visible(why)) } }
         @if !agent.unavailable.is_empty() { p.bad { "This kernel does not have: " (agent.unavailable.join(", ")) } }
-        @for lost in &agent.lost { p.bad { (number(lost.events)) " events found no room in " (lost.map) "." } }
+        // The list of the last events is cut short by intention.
+        @for lost in agent.lost.iter().filter(|lost| lost.map != "events") { p.bad { (number(lost.events)) " events found no room in " (lost.map) "." } }
     }
 }
