@@ -58,6 +58,7 @@ fn socket(message: &[u8]) -> Option<DiagSocket> {
         is_mini_socket: message[2] == 3,
         receive_queue: u32::from_ne_bytes(array(message, 56)),
         send_queue: u32::from_ne_bytes(array(message, 60)),
+        inode: u32::from_ne_bytes(array(message, 68)),
     })
 }
 
