@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     AccountId, Direction, Peer,
-    past::{Block, Happened, Past, SLOTS, Sample, Series, Span},
+    past::{Block, Event, Happened, Past, SLOTS, Sample, Series, Span},
 };
 
 /// As long is waited for whoever holds the file for a moment.
@@ -109,6 +109,7 @@ impl Store {
     /// A database in memory.
     pub(super) fn in_memory() -> Result<Self, HistoryError> {
         let mut connection = Connection::open_in_memory()?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         schema::settle(&mut connection)?;
         Self::tuned(connection)
     }
@@ -285,7 +286,7 @@ impl Store {
         Ok(events)
     }
 
-    /// Everything within a span.
+    /// Everything within a span, and what happened before it that says how things stood when it began.
     ///
     /// # Errors
     /// What SQLite met.
@@ -295,7 +296,13 @@ impl Store {
             let samples = self.samples(&series, span)?;
             past.series.insert(series, samples);
         }
-        past.events = self.events(span, usize::MAX)?;
+        let before = self.events(Span { from: 0, to: span.from }, usize::MAX)?;
+        let last_start = before
+            .iter()
+            .rposition(|happened| matches!(happened.event, Event::AgentStarted { .. }))
+            .unwrap_or(0);
+        past.events.extend(before.into_iter().skip(last_start).filter(|happened| happened.event.stands()));
+        past.events.extend(self.events(span, usize::MAX)?);
         Ok(past)
     }
 

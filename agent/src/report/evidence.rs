@@ -31,6 +31,8 @@ pub(super) struct Evidence<'a> {
     pub events: Vec<&'a Happened>,
     /// The settings of the kernel in force at the end, by name.
     pub settings: BTreeMap<&'a str, u64>,
+    /// The pools that became known, the oldest first, by whose they are.
+    pools: Vec<(&'a Who, &'a str)>,
     /// Figures that could not be known.
     not_told: BTreeSet<&'a str>,
     /// Whether figures of every second are there.
@@ -132,6 +134,7 @@ impl<'a> Evidence<'a> {
         let accounts: Vec<_> = accounts.collect();
         let mut settings = BTreeMap::new();
         let mut not_told = BTreeSet::new();
+        let mut pools = Vec::new();
         for Happened { event, .. } in &past.events {
             match event {
                 Event::Settings { values } => {
@@ -143,6 +146,7 @@ impl<'a> Evidence<'a> {
                 Event::SettingChanged { name, after: None, .. } => {
                     settings.remove(name.as_str());
                 }
+                Event::PoolKnown { who, ports, .. } => pools.push((who, ports.as_str())),
                 Event::AgentStarted { unknown, .. } => {
                     not_told.extend(unknown.iter().map(String::as_str));
                 }
@@ -158,6 +162,7 @@ impl<'a> Evidence<'a> {
             host: past.series.get(&Series::Host).map_or(&[], Vec::as_slice),
             events: past.events.iter().filter(within).collect(),
             settings,
+            pools,
             not_told,
         }
     }
@@ -199,10 +204,7 @@ impl<'a> Evidence<'a> {
     /// The ranges of ports that were last known of an account.
     pub fn ports_of(&self, id: &AccountId) -> Option<&'a str> {
         let known = Who::from(id);
-        self.events.iter().rev().find_map(|happened| match &happened.event {
-            Event::PoolKnown { who, ports, .. } if *who == known => Some(ports.as_str()),
-            _ => None,
-        })
+        self.pools.iter().rev().find(|(who, _)| **who == known).map(|(_, ports)| *ports)
     }
 
     /// Who was touched, the worst first.

@@ -137,6 +137,20 @@ pub enum Event {
     Failover(FailoverEvent),
 }
 
+impl Event {
+    /// Whether it says how things stand until they change again.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        matches!(
+            self,
+            Self::AgentStarted { .. }
+                | Self::Settings { .. }
+                | Self::SettingChanged { .. }
+                | Self::PoolKnown { .. }
+        )
+    }
+}
+
 /// An alert at the moment it changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlertEvent {
