@@ -5,11 +5,13 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, Parseable as _,
+};
 use netlink_packet_sock_diag::{
     SockDiagMessage,
-    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
-    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags, Timer},
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DIAG_BY_FAMILY},
+    inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags, Timer},
 };
 use netlink_sys::{Socket, protocols::NETLINK_SOCK_DIAG};
 
@@ -87,34 +89,37 @@ fn dump_family(
 /// What the kernel answered, or that it cannot be read; `Interrupted` when the dump was declared inconsistent.
 pub fn parse(mut datagram: &[u8], each: &mut impl FnMut(DiagSocket)) -> io::Result<bool> {
     while !datagram.is_empty() {
-        let message = NetlinkMessage::<SockDiagMessage>::deserialize(datagram).map_err(io::Error::other)?;
-        if message.header.flags & NLM_F_DUMP_INTR != 0 {
+        let message = NetlinkBuffer::new_checked(datagram).map_err(io::Error::other)?;
+        if message.flags() & NLM_F_DUMP_INTR != 0 {
             return Err(io::Error::new(
                 io::ErrorKind::Interrupted,
                 "the kernel's socket dump was interrupted",
             ));
         }
-        match message.payload {
-            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                let socket = &response.header;
-                let id = &socket.socket_id;
-                each(DiagSocket {
-                    state: socket.state,
-                    local: canonical(id.source_address, id.source_port),
-                    remote: canonical(id.destination_address, id.destination_port),
-                    is_mini_socket: socket.timer == Some(Timer::TimeWait),
-                    receive_queue: socket.recv_queue,
-                    send_queue: socket.send_queue,
-                    inode: socket.inode,
-                });
+        if message.message_type() == SOCK_DIAG_BY_FAMILY {
+            // Attributes follow that nobody asked for; to read them, too, takes longer than all else.
+            let socket = InetResponseHeader::parse(message.payload()).map_err(io::Error::other)?;
+            let id = &socket.socket_id;
+            each(DiagSocket {
+                state: socket.state,
+                local: canonical(id.source_address, id.source_port),
+                remote: canonical(id.destination_address, id.destination_port),
+                is_mini_socket: socket.timer == Some(Timer::TimeWait),
+                receive_queue: socket.recv_queue,
+                send_queue: socket.send_queue,
+                inode: socket.inode,
+            });
+        } else {
+            let other = NetlinkMessage::<SockDiagMessage>::deserialize(datagram).map_err(io::Error::other)?;
+            match other.payload {
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::Error(error) => {
+                    return Err(io::Error::from_raw_os_error(error.raw_code().saturating_neg()));
+                }
+                _ => {}
             }
-            NetlinkPayload::Done(_) => return Ok(true),
-            NetlinkPayload::Error(error) => {
-                return Err(io::Error::from_raw_os_error(error.raw_code().saturating_neg()));
-            }
-            _ => {}
         }
-        let step = (message.header.length as usize).next_multiple_of(4);
+        let step = (message.length() as usize).next_multiple_of(4);
         datagram = datagram.get(step..).unwrap_or_default();
     }
     Ok(false)

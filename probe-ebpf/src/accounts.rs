@@ -1,6 +1,6 @@
 //! Finding the account an event belongs to, and booking into it.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
 use probe_ebpf::{
     account::{
         Account, Address, BOUNDS, COUNTER_WORDS, Calls, Counters, Histogram, INBOUND, OUTBOUND, PeerKey,
@@ -63,20 +63,22 @@ pub fn key(tuple: &FourTuple, direction: u8) -> PeerKey {
 
 /// The direction of a socket: as remembered from its birth, else by what its local port is to us.
 #[inline(always)]
-pub fn direction(socket: u64, local_port: u16, now: u64) -> u8 {
+pub fn direction(socket: u64, local_port: u16) -> u8 {
     // SAFETY: read at once; the entry of a live socket is not replaced under its own event.
     match unsafe { CONNECTIONS.get(socket) } {
         Some(connection) if connection.flags & OUTBOUND_FLAG != 0 => OUTBOUND,
         Some(_) => INBOUND,
-        None => direction_of_port(local_port, now),
+        None => direction_of_port(local_port),
     }
 }
 
 /// The direction of a socket whose birth was not seen: inbound when its local port is, or just was, a service.
 #[inline(always)]
-pub fn direction_of_port(local_port: u16, now: u64) -> u8 {
+pub fn direction_of_port(local_port: u16) -> u8 {
     match PORTS.get(u32::from(local_port)) {
-        Some(port) if port.is_service(now) => INBOUND,
+        // Most are listened on, and reading the clock costs as much as all of this.
+        // SAFETY: the helper only reads the clock.
+        Some(port) if port.mark == LISTENING || port.is_service(unsafe { bpf_ktime_get_ns() }) => INBOUND,
         _ => OUTBOUND,
     }
 }

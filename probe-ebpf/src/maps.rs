@@ -62,6 +62,10 @@ pub static EVIDENCE: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 #[map]
 pub static LAST_RESET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// The address of the watched namespace, once a socket of it has shown it. It stays: the agent lives there.
+#[map]
+pub static WATCHED_NAMESPACE: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Every local port.
 #[map]
 pub static PORTS: Array<Port> = Array::with_max_entries(65_536, 0);

@@ -33,7 +33,7 @@ pub struct RefusedSyn {
 /// Books a refused SYN and goes on with its story.
 #[inline(always)]
 pub fn refused(tuple: &FourTuple, syn: &RefusedSyn, now: u64) -> Option<()> {
-    if direction_of_port(tuple.local_port, now) != INBOUND {
+    if direction_of_port(tuple.local_port) != INBOUND {
         return None;
     }
     let key = key(tuple, INBOUND);

@@ -14,11 +14,14 @@ use probe_ebpf::{
     account::Address, caller::ProcessName, connection::FourTuple, fields::ABSENT, record::Record,
 };
 
-use crate::constants::{
-    BYTES_RECEIVED, BYTES_SENT, HAS_CURRENT_TASK, INET_SPORT, LAST_ACKED, LAST_RECEIVED, LAST_SENT, NET_INUM,
-    NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM, SKC_RCV_SADDR,
-    SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, SND_WL1, TASK_COMM, TASK_GROUP_LEADER,
-    TW_RCV_NXT,
+use crate::{
+    constants::{
+        BYTES_RECEIVED, BYTES_SENT, HAS_CURRENT_TASK, INET_SPORT, LAST_ACKED, LAST_RECEIVED, LAST_SENT,
+        NET_INUM, NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM,
+        SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, SND_WL1, TASK_COMM,
+        TASK_GROUP_LEADER, TW_RCV_NXT,
+    },
+    maps::WATCHED_NAMESPACE,
 };
 
 const AF_INET: u16 = 2;
@@ -165,6 +168,24 @@ impl Progress {
     }
 }
 
+/// Whether a namespace is the watched one. Its number is looked at only as long as its address is not known: that lies beside counters
+/// that every socket of the namespace changes on its CPU, and is in another CPU's cache nearly always.
+#[inline(always)]
+fn is_watched(namespace: u64, has_its_number: impl Fn() -> bool) -> bool {
+    let Some(watched) = WATCHED_NAMESPACE.get_ptr_mut(0) else { return has_its_number() };
+    // SAFETY: a pointer into a live array map, to one aligned word, to which only one value is ever written.
+    unsafe {
+        if *watched == namespace && namespace != 0 {
+            return true;
+        }
+        let is_ours = has_its_number();
+        if is_ours {
+            *watched = namespace;
+        }
+        is_ours
+    }
+}
+
 /// The part of a socket that mini-sockets and requests have too (`struct sock_common`).
 #[derive(Clone, Copy)]
 pub struct Common(*const u8);
@@ -182,7 +203,7 @@ impl Common {
         // SAFETY: `skc_net` is a typed pointer to the namespace, which outlives its sockets.
         unsafe {
             let net: *const u8 = field(self.0, &SKC_NET);
-            field::<u32>(net, &NET_INUM) == NETNS.load()
+            is_watched(net as u64, || field::<u32>(net, &NET_INUM) == NETNS.load())
         }
     }
 
@@ -377,7 +398,7 @@ fn address_is_ours(address: u64) -> bool {
         return false;
     }
     match probed::<u64>(address, &SKC_NET) {
-        Some(net) => probed::<u32>(net, &NET_INUM) == Some(NETNS.load()),
+        Some(net) => is_watched(net, || probed::<u32>(net, &NET_INUM) == Some(NETNS.load())),
         None => SKC_NET.load() == ABSENT,
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Incident {
     HangingDependency,
     /// Phones that do not speak the TLS version of the server (a minute)
     AbortedEarly,
-    /// A NAT runs out of source ports; leaves pictures of the pages and the report in target/evidence (two minutes)
+    /// A NAT runs out of source ports; leaves pictures of the pages, screens of `top` and the report in target/evidence (two minutes)
     Evidence,
 }
 

@@ -2,8 +2,10 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
 
+mod bench;
 mod fuzz;
 mod helm;
+mod instructions;
 mod lab;
 mod licences;
 mod package;
@@ -44,6 +46,13 @@ enum Cli {
         /// How long
         #[arg(long, default_value_t = 60)]
         minutes: u64,
+    },
+    /// Measure what the daemon costs, side by side with other tools (half an hour, alone on the machine); prints tables, writes them and
+    /// plots to target/bench
+    Bench {
+        /// Which parts, and how many rounds; `-- --help` tells
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
     },
     /// Fuzz the readers of what others wrote: kernel, configuration, clients, saved state
     Fuzz(fuzz::Options),
@@ -86,6 +95,7 @@ impl Cli {
             Self::Lab { incident } => lab::play(incident),
             Self::Vm(options) => vm::play(&options),
             Self::Soak { minutes } => lab::soak(minutes),
+            Self::Bench { args } => bench::bench(&args),
             Self::Fuzz(options) => fuzz::fuzz(&options),
             Self::Package(options) => package::package(&options).map(drop),
             Self::Test(options) => test::test(&options),

@@ -54,6 +54,11 @@ const TAKEN_OUT: [(&str, &str, &[&str]); 3] = [
     ("prometheus-alertmanager", BIN, &["prometheus-alertmanager", "amtool"]),
     ("nginx", "usr/sbin", &["nginx"]),
 ];
+/// The same for what tcpwarden is compared with.
+const COMPARED: [(&str, &str, &[&str]); 2] = [
+    ("libbpf-tools", "usr/sbin", &["tcplife", "tcpstates"]),
+    ("prometheus-node-exporter", BIN, &["prometheus-node-exporter"]),
+];
 const TOOLS: &str = "target/tools";
 const MACHINE: &str = "target/machine/bookworm";
 const BIN: &str = "usr/bin";
@@ -255,6 +260,17 @@ pub(crate) fn servers() -> anyhow::Result<()> {
     TAKEN_OUT.iter().try_for_each(|(package, place, programs)| take_out(package, place, programs))
 }
 
+/// What counts instructions.
+pub(crate) fn instruction_counter() -> anyhow::Result<()> {
+    install(&[("valgrind", "valgrind")])
+}
+
+/// What tcpwarden is compared with.
+pub(crate) fn compared_tools() -> anyhow::Result<()> {
+    install(&[("bpftrace", "bpftrace")])?;
+    COMPARED.iter().try_for_each(|(package, place, programs)| take_out(package, place, programs))
+}
+
 /// Programs of a Debian package whose installation would start a server: they are only taken out of it.
 fn take_out(package: &str, place: &str, programs: &[&str]) -> anyhow::Result<()> {
     let directory = Path::new(TOOLS).join(package);
@@ -314,8 +330,9 @@ pub(crate) fn helm() -> anyhow::Result<()> {
 pub(crate) fn path_with_tools() -> anyhow::Result<std::ffi::OsString> {
     let tools = env::current_dir()?.join(TOOLS);
     let tools = TAKEN_OUT
-        .map(|(package, place, _)| (package, place))
-        .into_iter()
+        .iter()
+        .chain(&COMPARED)
+        .map(|(package, place, _)| (*package, *place))
         .chain([("helm", BIN)])
         .map(|(tool, place)| tools.join(tool).join(place));
     let path = env::var_os("PATH").unwrap_or_default();

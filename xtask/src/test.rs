@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    fuzz, helm, package, rules, setup,
+    fuzz, helm, instructions, package, rules, setup,
     shell::{output, run},
 };
 
@@ -31,13 +31,26 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
         dependencies()?;
     }
     cargo(
-        &["test", "--workspace", "--exclude", "lab", "--exclude", "probe-ebpf", "--exclude", "fuzz"],
+        &[
+            "test",
+            "--workspace",
+            "--exclude",
+            "lab",
+            "--exclude",
+            "probe-ebpf",
+            "--exclude",
+            "yardsticks",
+            "--exclude",
+            "fuzz",
+        ],
         filter,
     )?;
     cargo(&["test", "--package", "probe-ebpf", "--lib"], filter)?;
     cargo(&["build", "--package", "tcpwarden", "--package", "lab", "--bins"], None)?;
     if filter.is_none() {
         fuzz::test()?;
+        setup::instruction_counter()?;
+        instructions::test()?;
     }
     if options.no_kernel {
         cargo(&["test", "--package", "lab", "--lib"], filter)?;

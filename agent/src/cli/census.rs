@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
-    io::{self, Write as _},
+    io::{self, BufWriter, Write as _},
     process::ExitCode,
 };
 
@@ -18,16 +18,17 @@ use tcpwarden::{
     probe::{Probe, Wishes, capability::Capability},
 };
 
-/// Takes it in the best way our rights allow, and prints it.
+/// Takes it as is wanted and as our rights allow, and prints it.
 pub(super) fn execute(wanted: CensusMode, json: bool) -> anyhow::Result<ExitCode> {
     let census = Taker::new(wanted)?.take()?;
-    let mut out = io::stdout().lock();
+    let mut out = BufWriter::new(io::stdout().lock());
     if json {
         serde_json::to_writer_pretty(&mut out, &census)?;
         writeln!(out)?;
     } else {
         print(&mut out, &census)?;
     }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 

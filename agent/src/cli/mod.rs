@@ -34,7 +34,7 @@ enum Command {
     Run(Run),
     /// Tell whether the config is right, what this kernel can do, and what will be degraded
     Check(Check),
-    /// Count all TCP sockets once, per peer and state; needs no daemon
+    /// Count all TCP sockets once, per peer and state, over netlink unless --census says otherwise; needs no daemon and no rights
     Census(Census),
     /// Watch the peers live in a terminal, as the daemon knows them; without a daemon, their sockets
     Top(Top),
@@ -249,7 +249,10 @@ impl Cli {
                 output: report.output,
             }),
             Command::Top(top) => top::execute(top),
-            Command::Census(census) => census::execute(census.source.mode().unwrap_or_default(), census.json),
+            // To load the kernel side takes longer than to count ten thousand sockets without it.
+            Command::Census(Census { source, json }) => {
+                census::execute(source.mode().unwrap_or(CensusMode::Netlink), json)
+            }
         }
     }
 }

@@ -171,12 +171,10 @@ fn shown_state(sk: *const c_void, common: Common) -> Option<u32> {
 /// its later events are booked in the same direction even after its listener is gone.
 #[inline(always)]
 fn direction_in_census(sk: *const c_void, common: Common, tuple: &FourTuple) -> u8 {
-    // SAFETY: the helper only reads the clock.
-    let now = unsafe { bpf_ktime_get_ns() };
     let state = common.state();
     match state {
         NEW_SYN_RECV | SYN_RECV => return INBOUND,
-        TIME_WAIT => return direction_of_port(tuple.local_port, now),
+        TIME_WAIT => return direction_of_port(tuple.local_port),
         _ => {}
     }
     let id = sk as u64;
@@ -184,7 +182,7 @@ fn direction_in_census(sk: *const c_void, common: Common, tuple: &FourTuple) -> 
     let flags = if let Some(connection) = unsafe { CONNECTIONS.get(id) } {
         connection.flags
     } else {
-        let flags = match (state, direction_of_port(tuple.local_port, now)) {
+        let flags = match (state, direction_of_port(tuple.local_port)) {
             (SYN_SENT, _) => OUTBOUND_FLAG | SYN_COUNTED_FLAG,
             (_, OUTBOUND) => OUTBOUND_FLAG | ESTABLISHED_FLAG,
             _ => ESTABLISHED_FLAG,

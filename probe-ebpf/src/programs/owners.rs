@@ -2,10 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::{
-        bpf_ktime_get_ns,
-        generated::{bpf_skc_to_tcp_sock, bpf_sock_from_file},
-    },
+    helpers::generated::{bpf_skc_to_tcp_sock, bpf_sock_from_file},
 };
 use core::ffi::c_void;
 use probe_ebpf::{account::INBOUND, caller::OwnerKey, sweep::state::CLOSE_WAIT};
@@ -56,8 +53,7 @@ fn try_owner(task: *const c_void, file: *const c_void) -> Option<()> {
         return None;
     }
     let port = common.tuple().local_port;
-    // SAFETY: the helper only reads the clock.
-    if direction_of_port(port, unsafe { bpf_ktime_get_ns() }) != INBOUND {
+    if direction_of_port(port) != INBOUND {
         return None;
     }
     // SAFETY: the iterator hands out the task with its type.

@@ -2,7 +2,6 @@
 //! socket has no account; the host's `OutRsts` counts it.
 
 use aya_ebpf::{
-    helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -125,7 +124,6 @@ fn try_send_reset(socket: u64, tuple: &FourTuple) -> Option<()> {
 
 #[inline(always)]
 fn account_of(socket: u64, tuple: &FourTuple) -> Option<*mut Account> {
-    // SAFETY: the helper only reads the clock.
-    let direction = direction(socket, tuple.local_port, unsafe { bpf_ktime_get_ns() });
+    let direction = direction(socket, tuple.local_port);
     account(&key(tuple, direction))
 }

@@ -57,8 +57,7 @@ pub fn tcp_retransmit_skb_tp(ctx: TracePointContext) -> u32 {
 fn try_retransmit(socket: &impl Socket, state: u32) -> Option<()> {
     let tuple = socket.tuple();
     if state != SYN_SENT {
-        // SAFETY: the helper only reads the clock.
-        let direction = direction(socket.id(), tuple.local_port, unsafe { bpf_ktime_get_ns() });
+        let direction = direction(socket.id(), tuple.local_port);
         let account = account(&key(&tuple, direction))?;
         // SAFETY: `account` points into a live map value; the change is an atomic add.
         unsafe { add(&raw mut (*account).counters.retransmits, 1) };

@@ -139,9 +139,10 @@ fn establish(socket: &impl Socket, old: u32) -> Option<()> {
     // SAFETY: the helper only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
     let tuple = socket.tuple();
-    // SAFETY: copied out at once; the entry of a live socket is not replaced under its own event.
-    let begun = match unsafe { CONNECTIONS.get(socket.id()) } {
-        Some(connection) if connection.flags & ESTABLISHED_FLAG == 0 => *connection,
+    let known = CONNECTIONS.get_ptr_mut(socket.id());
+    let begun = match known {
+        // SAFETY: a pointer into a live map value; the entry of a live socket is not replaced under its own event.
+        Some(connection) if unsafe { (*connection).flags } & ESTABLISHED_FLAG == 0 => unsafe { *connection },
         _ => UNKNOWN,
     };
     let direction = if old == SYN_SENT || begun.flags & OUTBOUND_FLAG != 0 { OUTBOUND } else { INBOUND };
@@ -180,7 +181,13 @@ fn establish(socket: &impl Socket, old: u32) -> Option<()> {
         }
     }
     let flags = if direction == OUTBOUND { OUTBOUND_FLAG | ESTABLISHED_FLAG } else { ESTABLISHED_FLAG };
-    remember(socket.id(), Connection { since_ns: now, flags });
+    let connection = Connection { since_ns: now, flags };
+    match known {
+        // An insertion takes a lock and another entry.
+        // SAFETY: as above.
+        Some(known) => unsafe { *known = connection },
+        None => remember(socket.id(), connection),
+    }
     Some(())
 }
 
@@ -210,8 +217,7 @@ fn end(socket: &impl Socket, new: u32) -> Option<()> {
         },
     };
     let tuple = socket.tuple();
-    // SAFETY: the helper only reads the clock.
-    let direction = direction(socket.id(), tuple.local_port, unsafe { bpf_ktime_get_ns() });
+    let direction = direction(socket.id(), tuple.local_port);
     let account = account(&key(&tuple, direction))?;
     // SAFETY: `account` points into a live map value; the change is an atomic add.
     unsafe { add(&raw mut (*account).counters.closes[by as usize], 1) };
