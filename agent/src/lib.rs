@@ -22,3 +22,4 @@ pub mod report;
 pub mod serve;
 pub mod sock_diag;
 pub mod top;
+pub mod visible;

@@ -18,6 +18,8 @@ use libsystemd::logging::connected_to_journal;
 use log::{Level, Record};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
+use crate::visible::visible;
+
 /// So many lines may wait to be written.
 const ROOM: usize = 256;
 
@@ -45,7 +47,9 @@ pub fn start() {
 /// Says why the process ends.
 pub fn last_word(text: &str) {
     let words = format!("tcpwarden: {text}");
-    put(if connected_to_journal() { prioritized(Level::Error, words) } else { words + "\n" }.as_bytes());
+    let lines =
+        if connected_to_journal() { prioritized(Level::Error, words) } else { harmless(words) + "\n" };
+    put(lines.as_bytes());
 }
 
 /// Gives the lines that wait a moment to be written; to be called as the process ends.
@@ -68,7 +72,13 @@ fn format(out: &mut Formatter, record: &Record<'_>, to_journal: bool) -> io::Res
         return out.write_all(prioritized(record.level(), record.args()).as_bytes());
     }
     let level = record.level().as_str().to_lowercase();
-    writeln!(out, "{} {level}: {}", out.timestamp_seconds(), record.args())
+    writeln!(out, "{} {level}: {}", out.timestamp_seconds(), harmless(record.args()))
+}
+
+/// A text whose lines play no tricks on a terminal: names from outside may be in it.
+fn harmless(text: impl Display) -> String {
+    let lines: Vec<String> = text.to_string().lines().map(|line| visible(&line.replace('\t', " "))).collect();
+    lines.join("\n")
 }
 
 /// Each line is an entry of the journal, and needs the prefix that tells its priority (sd-daemon(3)).
@@ -79,7 +89,7 @@ fn prioritized(level: Level, text: impl Display) -> String {
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
     };
-    let (prefix, text) = (format!("<{priority}>"), text.to_string());
+    let (prefix, text) = (format!("<{priority}>"), harmless(text));
     text.lines().flat_map(|line| [&prefix, line, "\n"]).collect()
 }
 
@@ -132,5 +142,10 @@ mod tests {
             "<3>2 mistakes:\n<3>line 1\n<3>line 7\n"
         );
         assert_eq!(prioritized(Level::Info, "serving"), "<6>serving\n");
+    }
+
+    #[test]
+    fn names_play_no_tricks() {
+        assert_eq!(harmless("called by \u{1b}[2Jhttpd\nline\t2\n"), "called by \u{fffd}[2Jhttpd\nline 2");
     }
 }

@@ -62,10 +62,10 @@ fn events() -> Value {
         })
     };
     json!([
-        {"time": 1.5, "event": "agent_started", "version": "0.1.0", "unknown": ["stalled"]},
+        {"time": 1.5, "event": "agent_started", "version": "0.1.0"},
         {"time": 1.5, "event": "agent_stopped"},
         {"time": 1.5, "event": "config_reloaded", "successful": true},
-        {"time": 1.5, "event": "settings", "values": {"net.ipv4.tcp_fin_timeout": 60}},
+        {"time": 1.5, "event": "settings", "values": {"net.ipv4.tcp_fin_timeout": 60}, "unknown": ["stalled"]},
         {"time": 1.5, "event": "setting_changed", "name": "net.ipv4.tcp_tw_reuse", "before": 2, "after": null},
         {"time": 1.5, "event": "listener_opened", "port": 443},
         {"time": 1.5, "event": "listener_closed", "port": 443},
@@ -74,6 +74,7 @@ fn events() -> Value {
         {"time": 1.5, "event": "pool_known", "peer": "nat", "port": 443, "direction": "inbound", "ports": "2048-2111", "size": 64,
          "configured": false},
         alert("alert_raised", Some(443)),
+        alert("alert_goes_on", Some(443)),
         alert("alert_changed", Some(443)),
         alert("alert_over", None),
         {"time": 1.5, "event": "notices", "receiver": "ops", "outcome": "delivered", "notices": 3},

@@ -9,22 +9,23 @@ use std::{
 };
 
 /// Each room with the rooms it may import. `main` and `cli` may import everything.
-const TABLE: [(&str, &[&str]); 17] = [
+const TABLE: [(&str, &[&str]); 18] = [
+    ("visible", &[]),
     ("config", &[]),
     ("sock_diag", &[]),
     ("probe", &["config"]),
     ("census", &["config", "probe", "sock_diag"]),
     ("host", &["sock_diag"]),
-    ("logging", &[]),
-    ("model", &[]),
+    ("logging", &["visible"]),
+    ("model", &["visible"]),
     ("alert", &["model", "config"]),
     ("http_client", &["config"]),
     ("notify", &["alert", "model", "config", "http_client"]),
     ("api", &["alert", "model"]),
     ("plot", &["model"]),
-    ("report", &["model", "plot"]),
-    ("serve", &["alert", "api", "model", "plot", "config"]),
-    ("top", &["api", "config", "http_client", "model"]),
+    ("report", &["model", "plot", "visible"]),
+    ("serve", &["alert", "api", "model", "plot", "config", "visible"]),
+    ("top", &["api", "config", "http_client", "model", "visible"]),
     ("history", &["model", "config"]),
     (
         "daemon",

@@ -32,10 +32,10 @@ pub(super) fn groups(check: &mut Check<'_>, peers: &[raw::Peer]) -> Vec<PeerGrou
     for (place, peer) in peers.iter().enumerate() {
         let at = format!("peer[{place}]");
         check.that(
-            !peer.name.is_empty() && peer.name != "other",
+            !peer.name.is_empty() && peer.name != "other" && !peer.name.contains(char::is_control),
             &format!("{at}.name"),
             &peer.name,
-            "must be a name other than \"other\", which holds the peers without series of their own",
+            "must be a name other than \"other\", which holds the peers without series of their own, and without control characters",
         );
         check.that(
             groups.iter().all(|group| *group.name != *peer.name),

@@ -95,6 +95,11 @@ impl Alerting {
         self.notifier.figures()
     }
 
+    /// The alerts that are raised.
+    pub fn raised(&self) -> impl Iterator<Item = &Alert> {
+        self.engine.raised()
+    }
+
     /// Alerts that found no room.
     pub fn left_out(&self) -> u64 {
         self.engine.left_out()

@@ -194,8 +194,8 @@ impl Poll {
         }
         let Self { probe, accounts, source_ports, names, alerting, .. } = self;
         probe.for_each_account(|key, account| {
-            accounts.read(now, key, account);
-            source_ports.read(now, &key, &account.counters);
+            let is_news = accounts.read(now, key, account);
+            source_ports.read(now, &key, &account.counters, is_news);
             names.read(&key, &account.calls);
         })?;
         source_ports.poll(now, probe, accounts)?;
@@ -213,7 +213,7 @@ impl Poll {
         let snapshot = Arc::new(self.snapshot(&callers)?);
         self.tell_losses(&snapshot.itself.lost);
         let changes = self.alert(now, &snapshot, &callers);
-        self.remembering.take(Arc::clone(&snapshot), &changes);
+        self.remembering.take(Arc::clone(&snapshot), &self.alerting, &changes);
         let view = View { snapshot, alerts: self.alerting.view() };
         service::alive(&status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));

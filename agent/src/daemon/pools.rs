@@ -58,10 +58,10 @@ impl SourcePorts {
         }
     }
 
-    /// Takes the counters of one of the kernel's accounts.
-    pub fn read(&mut self, now: Duration, key: &AccountKey, counters: &Counters) {
+    /// Takes the counters of one of the kernel's accounts; `is_news`: they are others than before, or those of a new one.
+    pub fn read(&mut self, now: Duration, key: &AccountKey, counters: &Counters, is_news: bool) {
         if !key.half_open {
-            self.pools.read(now, &key.peer, counters);
+            self.pools.read(now, &key.peer, counters, is_news);
             self.ephemeral.read(now, &key.peer, counters);
         }
     }

@@ -1,16 +1,23 @@
 //! The part of the poll that is about the past: what happened beside the figures, and who keeps it all.
 
-use std::{mem, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    collections::BTreeSet,
+    mem,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 
+use super::alerting::Alerting;
 use crate::{
-    alert::{Alert, Change},
+    alert::{Alert, AlertKey, Change},
     config::Settings,
     history::{self, History},
     model::{
         HistoryFigures, Snapshot,
-        past::{AlertEvent, Event, Happened},
+        past::{AlertEvent, Event, Happened, RESTATED},
     },
 };
 
@@ -22,6 +29,8 @@ pub(super) struct Remembering {
     history: Option<(History, JoinHandle<()>)>,
     limit_bytes: u64,
     happened: Vec<Event>,
+    /// When it was last told which alerts go on.
+    stated: Option<Instant>,
 }
 
 impl Remembering {
@@ -32,7 +41,7 @@ impl Remembering {
         };
         let history = settings.history.map(start).transpose()?;
         let limit_bytes = settings.history.map_or(0, |wanted| wanted.bytes);
-        Ok(Self { history, limit_bytes, happened: Vec::new() })
+        Ok(Self { history, limit_bytes, happened: Vec::new(), stated: None })
     }
 
     /// Puts other limits in force; beginning or ceasing to keep it needs a restart.
@@ -50,12 +59,19 @@ impl Remembering {
         }
     }
 
-    /// Hands over a second.
-    pub fn take(&mut self, snapshot: Arc<Snapshot>, changes: &[Change]) {
+    /// Hands over a second: its figures, and what changed about the alerts that are raised.
+    pub fn take(&mut self, snapshot: Arc<Snapshot>, alerting: &Alerting, changes: &[Change]) {
         let Some((history, _)) = &self.history else { return };
         let time = snapshot.taken.unix_seconds;
         let noted = mem::take(&mut self.happened).into_iter();
-        let events = noted.chain(changes.iter().map(of_change));
+        let mut going_on = Vec::new();
+        if self.stated.is_none_or(|stated| stated.elapsed() >= RESTATED) {
+            self.stated = Some(Instant::now());
+            let new: BTreeSet<AlertKey> = changes.iter().filter_map(just_raised).collect();
+            let old = alerting.raised().filter(|alert| !new.contains(&alert.key()));
+            going_on.extend(old.map(|alert| Event::AlertGoesOn(of_alert(alert))));
+        }
+        let events = noted.chain(going_on).chain(changes.iter().map(of_change));
         history.take(snapshot, events.map(|event| Happened { time, event }).collect());
     }
 
@@ -83,23 +99,28 @@ impl Remembering {
     }
 }
 
+fn just_raised(change: &Change) -> Option<AlertKey> {
+    if let Change::Raised(alert) = change { Some(alert.key()) } else { None }
+}
+
 fn of_change(change: &Change) -> Event {
-    let event = |alert: &Alert| {
-        let [(_, peer), (_, port), (_, direction), (_, name)] = alert.subject.labels();
-        AlertEvent {
-            alert: alert.name.name().to_owned(),
-            severity: alert.severity.name().to_owned(),
-            peer,
-            port: port.parse().ok(),
-            direction,
-            name,
-            since: alert.since,
-            text: alert.text.clone(),
-        }
-    };
     match change {
-        Change::Raised(alert) => Event::AlertRaised(event(alert)),
-        Change::Severity(alert) => Event::AlertChanged(event(alert)),
-        Change::Over(alert) => Event::AlertOver(event(alert)),
+        Change::Raised(alert) => Event::AlertRaised(of_alert(alert)),
+        Change::Severity(alert) => Event::AlertChanged(of_alert(alert)),
+        Change::Over(alert) => Event::AlertOver(of_alert(alert)),
+    }
+}
+
+fn of_alert(alert: &Alert) -> AlertEvent {
+    let [(_, peer), (_, port), (_, direction), (_, name)] = alert.subject.labels();
+    AlertEvent {
+        alert: alert.name.name().to_owned(),
+        severity: alert.severity.name().to_owned(),
+        peer,
+        port: port.parse().ok(),
+        direction,
+        name,
+        since: alert.since,
+        text: alert.text.clone(),
     }
 }

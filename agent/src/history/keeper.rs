@@ -106,7 +106,8 @@ impl Keeper {
                 }
             }
         }
-        self.events.extend(events.into_iter().chain(recorded));
+        // What the snapshot says comes first: that the agent started, before what goes on since.
+        self.events.extend(recorded.into_iter().chain(events));
         if self.flushed_at.elapsed() >= FLUSH {
             self.flush();
         }

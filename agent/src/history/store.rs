@@ -297,11 +297,9 @@ impl Store {
             past.series.insert(series, samples);
         }
         let before = self.events(Span { from: 0, to: span.from }, usize::MAX)?;
-        let last_start = before
-            .iter()
-            .rposition(|happened| matches!(happened.event, Event::AgentStarted { .. }))
-            .unwrap_or(0);
-        past.events.extend(before.into_iter().skip(last_start).filter(|happened| happened.event.stands()));
+        let stated =
+            before.iter().rposition(|happened| matches!(happened.event, Event::Settings { .. })).unwrap_or(0);
+        past.events.extend(before.into_iter().skip(stated).filter(|happened| happened.event.stands()));
         past.events.extend(self.events(span, usize::MAX)?);
         Ok(past)
     }

@@ -166,10 +166,13 @@ impl Accounts {
         }
     }
 
-    /// Books what one of the kernel's accounts holds. `now` is any clock that never goes back.
-    pub fn read(&mut self, now: Duration, key: AccountKey, counted: &Counted) {
+    /// Books what one of the kernel's accounts holds; returns whether it is new, or something has happened since the last reading. `now`
+    /// is any clock that never goes back.
+    pub fn read(&mut self, now: Duration, key: AccountKey, counted: &Counted) -> bool {
         let Self { groups, retention, rows, by_id, others, .. } = self;
+        let mut is_new = false;
         let row = rows.entry(key).or_insert_with(|| {
+            is_new = true;
             let id = groups.account_of(&key.peer);
             if !key.peer.is_overflow() {
                 open_account(by_id, retention.exported, &id);
@@ -177,11 +180,11 @@ impl Accounts {
             Row::new(id, now)
         });
         row.takes_room = !key.half_open;
+        if *row.last == counted.counters {
+            return is_new;
+        }
         let delta = difference(&counted.counters, &row.last);
         *row.last = counted.counters;
-        if delta == Counters::zeroed() {
-            return;
-        }
         row.active_at = now;
         match by_id.get_mut(&row.account) {
             Some(account) => {
@@ -198,6 +201,7 @@ impl Accounts {
             }
             None => others[row.account.direction as usize].add_counters(&delta),
         }
+        true
     }
 
     /// Books connection attempts that a peer gave up, which only the agent notices.

@@ -11,10 +11,8 @@ use probe_ebpf::{
     caller::{CallerKey, ProcessName},
 };
 
-use super::{
-    peer::{AccountId, Groups},
-    visible::visible,
-};
+use super::peer::{AccountId, Groups};
+use crate::visible::visible;
 
 /// So many names are told of one destination, the last to call it.
 const TOLD: usize = 3;

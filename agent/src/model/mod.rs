@@ -3,6 +3,7 @@
 mod accounts;
 mod callers;
 mod export;
+mod grouped;
 pub mod names;
 mod overhead;
 mod pacing;
@@ -15,10 +16,10 @@ pub mod refusals;
 mod snapshot;
 mod states;
 mod trouble;
-mod visible;
 
 pub use accounts::{Accounts, CloseWaits, Destination, Retention};
 pub use callers::{Callers, readable};
+pub use grouped::grouped;
 pub use overhead::Overhead;
 pub use pacing::next_interval;
 pub use peer::{AccountId, Direction, Groups, Peer};
@@ -29,4 +30,3 @@ pub use snapshot::{
 };
 pub use states::{CONNECTED_STATES, NamedState, UNCONNECTED_STATES};
 pub use trouble::Events;
-pub use visible::visible;

@@ -20,12 +20,17 @@ const SIZE: (u32, u32) = (520, 200);
 const POINTS: u64 = 600;
 
 /// Text and axes.
-const INK: RGBColor = RGBColor(119, 119, 119);
+pub const INK: RGBColor = RGBColor(119, 119, 119);
 /// The grid.
 const GRID: RGBColor = RGBColor(160, 160, 160);
 /// The lines, in order.
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(58, 124, 201), RGBColor(219, 112, 31), RGBColor(205, 55, 70), RGBColor(73, 148, 84)];
+pub const COLOURS: [RGBColor; 5] = [
+    RGBColor(58, 124, 201),
+    RGBColor(219, 112, 31),
+    RGBColor(205, 55, 70),
+    RGBColor(73, 148, 84),
+    RGBColor(143, 105, 193),
+];
 
 /// A line and its name.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Touched;
 use crate::model::{
     AccountId, Direction,
-    past::{Event, Field, Happened, Past, Sample, Series, Span, Who},
+    past::{AlertEvent, Event, Field, Happened, Past, Sample, Series, Span, Who},
 };
 
 /// The most of something per second is taken over so many seconds.
@@ -137,7 +137,8 @@ impl<'a> Evidence<'a> {
         let mut pools = Vec::new();
         for Happened { event, .. } in &past.events {
             match event {
-                Event::Settings { values } => {
+                Event::Settings { values, unknown } => {
+                    not_told.extend(unknown.iter().map(String::as_str));
                     settings = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
                 }
                 Event::SettingChanged { name, after: Some(after), .. } => {
@@ -147,9 +148,6 @@ impl<'a> Evidence<'a> {
                     settings.remove(name.as_str());
                 }
                 Event::PoolKnown { who, ports, .. } => pools.push((who, ports.as_str())),
-                Event::AgentStarted { unknown, .. } => {
-                    not_told.extend(unknown.iter().map(String::as_str));
-                }
                 _ => {}
             }
         }
@@ -193,12 +191,18 @@ impl<'a> Evidence<'a> {
     /// The alerts that were raised, by name, each with when it was first.
     pub fn alerts(&self) -> BTreeMap<&'a str, f64> {
         let mut alerts = BTreeMap::new();
-        for happened in &self.events {
-            if let Event::AlertRaised(alert) = &happened.event {
-                alerts.entry(alert.alert.as_str()).or_insert(happened.time);
-            }
+        for (time, alert) in self.raised() {
+            alerts.entry(alert.alert.as_str()).or_insert(time);
         }
         alerts
+    }
+
+    /// Each alert that was raised or still was, and when that was told.
+    fn raised(&self) -> impl Iterator<Item = (f64, &'a AlertEvent)> {
+        self.events.iter().filter_map(|happened| match &happened.event {
+            Event::AlertRaised(alert) | Event::AlertGoesOn(alert) => Some((happened.time, alert)),
+            _ => None,
+        })
     }
 
     /// The ranges of ports that were last known of an account.
@@ -222,11 +226,10 @@ impl<'a> Evidence<'a> {
     fn touch(&self, account: &Account<'_>) -> Touched {
         let who = Who::from(&account.id);
         let mut alerts: Vec<String> = Vec::new();
-        for happened in &self.events {
-            if let Event::AlertRaised(alert) = &happened.event
-                && (&alert.peer, alert.port, &alert.direction) == (&who.peer, Some(who.port), &who.direction)
-                && !alerts.contains(&alert.alert)
-            {
+        for (_, alert) in self.raised() {
+            let is_about =
+                (&alert.peer, alert.port, &alert.direction) == (&who.peer, Some(who.port), &who.direction);
+            if is_about && !alerts.contains(&alert.alert) {
                 alerts.push(alert.alert.clone());
             }
         }
@@ -287,9 +290,10 @@ fn concerns(happened: &Happened, peer: Option<&str>) -> bool {
     let Some(peer) = peer else { return true };
     match &happened.event {
         Event::TrafficStep { who, .. } | Event::PoolKnown { who, .. } => who.peer == peer,
-        Event::AlertRaised(alert) | Event::AlertChanged(alert) | Event::AlertOver(alert) => {
-            alert.peer.is_empty() || alert.peer == peer
-        }
+        Event::AlertRaised(alert)
+        | Event::AlertGoesOn(alert)
+        | Event::AlertChanged(alert)
+        | Event::AlertOver(alert) => alert.peer.is_empty() || alert.peer == peer,
         Event::RefusedReuse(reuse) => reuse.peer == peer,
         _ => true,
     }

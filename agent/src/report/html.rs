@@ -5,14 +5,15 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::{
     Report, Touched,
     judge::{Hypothesis, Verdict},
-    words::{clock, count, percent, stamp},
+    words::{clock, percent, stamp},
 };
 use crate::{
     model::{
-        past::{Field, Past, Sample, Series, Span, Who, second_of},
-        visible,
+        grouped,
+        past::{Past, Series, Who, second_of},
     },
-    plot::{self, Line},
+    plot,
+    visible::visible,
 };
 
 /// So many peers get pictures.
@@ -91,19 +92,19 @@ fn touched(peers: &[Touched]) -> Markup {
                     tr {
                         td { (visible(&peer.who.peer)) }
                         td { (peer.who.port) " (" (peer.who.direction) ")" }
-                        td.n { (count(peer.connections)) }
+                        td.n { (grouped(peer.connections)) }
                         td.n { (format!("{:.0}", peer.most_per_second)) }
-                        td.n { (count(peer.most_time_wait.0)) }
+                        td.n { (grouped(peer.most_time_wait.0)) }
                         td {
                             @if let Some(ports) = &peer.ports { (visible(ports)) " " }
-                            @if let Some(size) = peer.pool_size.filter(|size| *size > 0) { "(" (count(size)) ")" }
+                            @if let Some(size) = peer.pool_size.filter(|size| *size > 0) { "(" (grouped(size)) ")" }
                         }
                         td.n { (peer.highest_used_ratio.map_or_else(none, |(ratio, at)| format!("{} at {}", percent(ratio), clock(at)))) }
                         td.n { (peer.fewest_seconds_left.map_or_else(none, |(left, at)| format!("{left} at {}", clock(at)))) }
-                        td.n { (count(peer.refused)) }
-                        td.n { (count(peer.syn_retries)) }
-                        td.n { (count(peer.failed)) }
-                        td.n { (count(peer.aborted_early)) }
+                        td.n { (grouped(peer.refused)) }
+                        td.n { (grouped(peer.syn_retries)) }
+                        td.n { (grouped(peer.failed)) }
+                        td.n { (grouped(peer.aborted_early)) }
                     }
                 }
             }
@@ -142,49 +143,6 @@ fn pictures(peer: &Touched, past: &Past) -> Markup {
         format!("{} towards port {} ({})", visible(&peer.who.peer), peer.who.port, peer.who.direction);
     html! {
         h3 { (heading) }
-        @for picture in pictures_of(samples, past.span) { p { (PreEscaped(picture)) } }
+        @for picture in plot::account(samples, past.span) { p { (PreEscaped(picture)) } }
     }
-}
-
-fn pictures_of(samples: &[(u64, Sample)], span: Span) -> Vec<String> {
-    let line = |name, value: fn(&Sample) -> u32| Line {
-        name,
-        points: samples.iter().map(|(time, sample)| (*time, f64::from(value(sample)))).collect(),
-    };
-    let has = |line: &Line<'_>| line.points.iter().any(|(_, value)| *value > 0.0);
-    let groups = [
-        (
-            "Ports",
-            vec![
-                line("in TIME_WAIT", |sample| sample[Field::TimeWait]),
-                line("taken of the pool", |sample| sample[Field::PortsTaken]),
-                line("of the pool", |sample| sample[Field::PoolSize]),
-            ],
-        ),
-        (
-            "Connections per second or minute",
-            vec![
-                line("established", |sample| sample[Field::Connections]),
-                line("SYNs repeated", |sample| sample[Field::SynRetries]),
-                line("SYNs refused", Sample::refused),
-                line("failed", Sample::failed),
-            ],
-        ),
-        (
-            "Connections",
-            vec![
-                line("open", |sample| sample[Field::Established]),
-                line("waiting for an answer", |sample| sample[Field::Stalled]),
-                line("in CLOSE_WAIT", |sample| sample[Field::CloseWait]),
-                line("aborted early", |sample| sample[Field::AbortedEarly]),
-            ],
-        ),
-    ];
-    groups
-        .into_iter()
-        .filter_map(|(caption, lines)| {
-            let shown: Vec<Line<'_>> = lines.into_iter().filter(has).collect();
-            (!shown.is_empty()).then(|| plot::lines(caption, span, &shown))
-        })
-        .collect()
 }

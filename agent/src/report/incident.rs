@@ -20,9 +20,11 @@ pub fn latest_incident(events: &[Happened], now: u64) -> Option<Span> {
     for Happened { time, event } in events {
         let time = second_of(*time);
         match event {
-            Event::AlertRaised(alert) | Event::AlertChanged(alert) => {
-                let is_new = raised.is_empty() && incident.is_none_or(|before| time > before.to + APART);
-                let from = if is_new { time } else { incident.map_or(time, |before| before.from) };
+            Event::AlertRaised(alert) | Event::AlertChanged(alert) | Event::AlertGoesOn(alert) => {
+                // One that goes on after a restart belongs to the incident in which it was raised.
+                let since = if matches!(event, Event::AlertGoesOn(_)) { alert.since } else { time };
+                let is_new = raised.is_empty() && incident.is_none_or(|before| since > before.to + APART);
+                let from = if is_new { since } else { incident.map_or(since, |before| before.from) };
                 incident = Some(Span { from, to: time });
                 let key = key(alert);
                 if !raised.iter().any(|(other, _)| *other == key) {
@@ -36,7 +38,7 @@ pub fn latest_incident(events: &[Happened], now: u64) -> Option<Span> {
                     incident.to = time;
                 }
             }
-            // What was raised then is raised anew, or over without a word.
+            // What was raised then goes on, as is told next, or is over without a word.
             Event::AgentStarted { .. } => raised.clear(),
             _ => {}
         }
@@ -93,5 +95,27 @@ mod tests {
     fn what_is_still_raised_goes_on_until_now() {
         let events = [at(5_000, Event::AlertRaised(alert("A"))), at(7_000, Event::AlertChanged(alert("A")))];
         assert_eq!(latest_incident(&events, 9_000), Some(Span { from: 4_700, to: 9_001 }));
+    }
+
+    #[test]
+    fn a_restart_of_the_agent_ends_no_incident() {
+        let started = || Event::AgentStarted { version: "1".to_owned() };
+        let goes_on = || Event::AlertGoesOn(AlertEvent { since: 5_000, ..alert("A") });
+        let mut events =
+            vec![at(5_000, Event::AlertRaised(alert("A"))), at(7_000, started()), at(7_000, goes_on())];
+        let whole = Some(Span { from: 4_700, to: 9_001 });
+        assert_eq!(latest_incident(&events, 9_000), whole);
+        assert_eq!(latest_incident(&events[1..], 9_000), whole, "also if its beginning was forgotten");
+        events.push(at(8_000, Event::AlertOver(alert("A"))));
+        assert_eq!(latest_incident(&events, 9_000), Some(Span { from: 4_700, to: 8_061 }));
+    }
+
+    #[test]
+    fn what_a_restart_does_not_take_up_is_over() {
+        let events = [
+            at(5_000, Event::AlertRaised(alert("A"))),
+            at(7_000, Event::AgentStarted { version: "1".to_owned() }),
+        ];
+        assert_eq!(latest_incident(&events, 9_000), Some(Span { from: 4_700, to: 5_061 }));
     }
 }

@@ -5,9 +5,12 @@ use std::fmt::{self, Write as _};
 use super::{
     Report, Touched,
     judge::{Hypothesis, Verdict},
-    words::{clock, count, percent, stamp},
+    words::{clock, percent, stamp},
 };
-use crate::model::{past::second_of, visible};
+use crate::{
+    model::{grouped, past::second_of},
+    visible::visible,
+};
 
 /// Writes a report in Markdown (CommonMark, with the tables of GitHub).
 #[must_use]
@@ -75,8 +78,8 @@ fn write(report: &Report, out: &mut String) -> fmt::Result {
 fn row(peer: &Touched, out: &mut String) -> fmt::Result {
     let none = || "–".to_owned();
     let pool = match (&peer.ports, peer.pool_size) {
-        (Some(ports), Some(size)) => format!("{} ({})", plain(ports), count(size)),
-        (None, Some(size)) if size > 0 => count(size),
+        (Some(ports), Some(size)) => format!("{} ({})", plain(ports), grouped(size)),
+        (None, Some(size)) if size > 0 => grouped(size),
         _ => none(),
     };
     writeln!(
@@ -85,19 +88,19 @@ fn row(peer: &Touched, out: &mut String) -> fmt::Result {
         plain(&peer.who.peer),
         peer.who.port,
         peer.who.direction,
-        count(peer.connections),
+        grouped(peer.connections),
         peer.most_per_second,
-        count(peer.most_time_wait.0),
+        grouped(peer.most_time_wait.0),
         peer.highest_used_ratio.map_or_else(none, |(ratio, at)| format!(
             "{} at {}",
             percent(ratio),
             clock(at)
         )),
         peer.fewest_seconds_left.map_or_else(none, |(left, at)| format!("{left} at {}", clock(at))),
-        count(peer.refused),
-        count(peer.syn_retries),
-        count(peer.failed),
-        count(peer.aborted_early),
+        grouped(peer.refused),
+        grouped(peer.syn_retries),
+        grouped(peer.failed),
+        grouped(peer.aborted_early),
     )
 }
 

@@ -5,9 +5,8 @@ use serde::Serialize;
 use super::{
     evidence::Evidence,
     judge::{Hypothesis, Verdict},
-    words::count,
 };
-use crate::model::past::Field;
+use crate::model::{grouped, past::Field};
 
 /// A setting of the kernel.
 #[derive(Clone, Debug, Serialize)]
@@ -54,7 +53,7 @@ fn judge(
             "it bounds FIN_WAIT2 of connections that no program holds any more; TIME_WAIT lasts 60 s whatever it says".to_owned(),
         ),
         "tcp_max_tw_buckets" => {
-            let used = format!("at most {} of {} were used", count(buckets), count(value));
+            let used = format!("at most {} of {} were used", grouped(buckets), grouped(value));
             (supported("bucket_limit"), used)
         }
         "tcp_timestamps" => (
@@ -74,7 +73,7 @@ fn judge(
             (supported("pool_too_small") && value != 0, ignores.to_owned())
         }
         "somaxconn" | "tcp_max_syn_backlog" | "netdev_max_backlog" | "tcp_abort_on_overflow" | "tcp_syncookies" => {
-            (supported("queue_full"), format!("an accept queue was full {} times", count(overflows)))
+            (supported("queue_full"), format!("an accept queue was full {} times", grouped(overflows)))
         }
         "tcp_syn_retries" => (
             supported("backend_gone") || supported("backend_moved"),

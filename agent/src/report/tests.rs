@@ -33,6 +33,7 @@ fn past(series: impl IntoIterator<Item = (Series, Vec<(u64, Sample)>)>, events: 
             ("net.ipv4.tcp_max_tw_buckets".to_owned(), 1_800_000),
         ]
         .into(),
+        unknown: Vec::new(),
     };
     let at = |event| Happened { time: BEGIN as f64 + 30.0, event };
     Past {
@@ -249,7 +250,7 @@ fn a_quiet_hour_supports_nothing() {
 #[test]
 fn what_cannot_be_known_is_open_and_said() {
     let unknown = ["time_wait_syns", "stalled", "aborted_early"].map(str::to_owned).to_vec();
-    let blind = Event::AgentStarted { version: "1".to_owned(), unknown };
+    let blind = Event::Settings { values: std::collections::BTreeMap::new(), unknown };
     let report = write("b1", &past([healthy()], vec![blind]), None);
     let open: Vec<_> =
         verdicts(&report).into_iter().filter(|(_, verdict)| *verdict == Verdict::Unknown).collect();

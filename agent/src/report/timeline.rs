@@ -6,9 +6,12 @@ use serde::Serialize;
 
 use super::{
     evidence::Evidence,
-    words::{count, percent},
+    words::{percent, stamp},
 };
-use crate::model::past::{Event, Field, Happened};
+use crate::model::{
+    grouped,
+    past::{Event, Field, Happened},
+};
 
 /// As many entries make a timeline; of what happened more often, the rest is summed up.
 const MOST: usize = 200;
@@ -29,7 +32,14 @@ pub struct Entry {
 pub(super) fn timeline(evidence: &Evidence<'_>) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut refused: BTreeMap<String, (f64, f64, u64)> = BTreeMap::new();
+    let mut pools = BTreeMap::new();
     for Happened { time, event } in &evidence.events {
+        // It is told anew each day.
+        if let Event::PoolKnown { who, ports, .. } = event
+            && pools.insert((&who.peer, who.port, &who.direction), ports) == Some(ports)
+        {
+            continue;
+        }
         if let Event::RefusedReuse(reuse) = event {
             let (_, last, number) = refused
                 .entry(format!("{} towards port {}", reuse.peer, reuse.port))
@@ -42,7 +52,7 @@ pub(super) fn timeline(evidence: &Evidence<'_>) -> Vec<Entry> {
     for (who, (first, last, number)) in refused {
         let text = format!(
             "first refused reuse of {who} on record ({} until {:.0} s later)",
-            count(number),
+            grouped(number),
             last - first
         );
         entries.push(Entry { time: first, text });
@@ -74,7 +84,7 @@ pub(super) fn timeline(evidence: &Evidence<'_>) -> Vec<Entry> {
         if let Some(last) = entries.last() {
             entries.push(Entry {
                 time: last.time,
-                text: format!("and {} more events until the end", count(more as u64)),
+                text: format!("and {} more events until the end", grouped(more as u64)),
             });
         }
     }
@@ -109,16 +119,26 @@ fn words(event: &Event) -> Option<String> {
                 "ports of {} towards port {} known {how}: {ports} ({} ports)",
                 who.peer,
                 who.port,
-                count(*size)
+                grouped(*size)
             )
         }
         Event::AlertRaised(alert) => format!("ALERT {} ({}): {}", alert.alert, alert.severity, alert.text),
+        Event::AlertGoesOn(alert) => {
+            format!(
+                "alert {}{}, raised at {}, goes on ({}): {}",
+                alert.alert,
+                about(&alert.peer),
+                stamp(alert.since),
+                alert.severity,
+                alert.text
+            )
+        }
         Event::AlertChanged(alert) => {
             format!("alert {} is now {}: {}", alert.alert, alert.severity, alert.text)
         }
         Event::AlertOver(alert) => format!("alert {} over{}", alert.alert, about(&alert.peer)),
         Event::Notices { receiver, outcome, notices } => {
-            format!("{} notices to {receiver}: {outcome}", count(*notices))
+            format!("{} notices to {receiver}: {outcome}", grouped(*notices))
         }
         Event::AddressChanged { name, address, came, .. } => {
             format!("{name} {} {address}", if *came { "began to list" } else { "ceased to list" })

@@ -1,15 +1,15 @@
 //! How numbers and times are put into words.
 
-use std::{
-    fmt::Display,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{
     evidence::Evidence,
     judge::{Hypothesis, Verdict},
 };
-use crate::model::past::{Field, second_of};
+use crate::model::{
+    grouped,
+    past::{Field, second_of},
+};
 
 /// A time of day.
 pub(super) fn clock(seconds: u64) -> String {
@@ -22,19 +22,6 @@ pub(super) fn clock(seconds: u64) -> String {
 pub(super) fn stamp(seconds: u64) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
     humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', "")
-}
-
-/// A number with its thousands apart.
-pub(super) fn count(number: impl Display) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A share, to as many places as it takes to say something.
@@ -82,7 +69,7 @@ fn troubles(evidence: &Evidence<'_>) -> String {
     ]
     .into_iter()
     .filter(|(number, _)| *number > 0)
-    .map(|(number, what)| format!("{} {what}", count(number)))
+    .map(|(number, what)| format!("{} {what}", grouped(number)))
     .collect();
     let peers = touched.iter().filter(|peer| !peer.alerts.is_empty()).count();
     let who = match peers {
@@ -108,10 +95,6 @@ mod tests {
 
     #[test]
     fn numbers_and_times_read_well() {
-        assert_eq!(
-            [0_u64, 999, 1_000, 14_336, 1_234_567].map(count),
-            ["0", "999", "1,000", "14,336", "1,234,567"]
-        );
         assert_eq!([0.0, 0.004, 0.5, 1.0].map(percent), ["0 %", "0.40 %", "50 %", "100 %"]);
         assert_eq!([0.25, 14.0, 3_725.0].map(seconds), ["250 ms", "14.0 s", "1h 2m 5s"]);
         assert_eq!(

@@ -11,7 +11,7 @@ use crate::{
     api::{Ports, Second, segment},
     config::Endpoint,
     http_client,
-    model::visible,
+    visible::visible,
 };
 
 /// An answer may take so long.

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     api::{Account, Alert, PeerSockets},
     config::Severity,
-    model::{CONNECTED_STATES, visible},
+    model::CONNECTED_STATES,
+    visible::visible,
 };
 
 /// One account. What is not known is `None`.

@@ -169,14 +169,19 @@ fn a_torn_file_is_recognised() {
 #[test]
 fn how_things_stood_before_a_span_belongs_to_it() {
     let mut store = Store::in_memory().expect("a store");
-    let started = |time| Happened {
+    let settings = |time, value| Happened {
         time,
-        event: Event::AgentStarted { version: "1".to_owned(), unknown: vec!["stalled".to_owned()] },
+        event: Event::Settings {
+            values: [("a".to_owned(), value)].into(),
+            unknown: vec!["stalled".to_owned()],
+        },
     };
-    let settings = Happened { time: 100.5, event: Event::Settings { values: [("a".to_owned(), 1)].into() } };
+    let name = "a".to_owned();
+    let changed =
+        Happened { time: 300.0, event: Event::SettingChanged { name, before: Some(2), after: Some(3) } };
     let events =
-        [started(50.0), started(100.0), settings.clone(), listener(200.0, 80), listener(5_000.0, 81)];
+        [settings(50.0, 1), settings(100.0, 2), listener(200.0, 80), changed.clone(), listener(5_000.0, 81)];
     store.add(&[], &events).expect("written");
     let past = store.past(Span { from: 4_000, to: 6_000 }).expect("read");
-    assert_eq!(past.events, [started(100.0), settings, listener(5_000.0, 81)]);
+    assert_eq!(past.events, [settings(100.0, 2), changed, listener(5_000.0, 81)]);
 }

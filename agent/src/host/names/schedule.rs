@@ -162,3 +162,6 @@ impl Schedule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ fn shown(accounts: &Accounts) -> Vec<(String, u64)> {
 fn repeated_readings_of_the_same_figures_book_nothing() {
     let mut accounts = Accounts::new(Groups::default(), RETENTION);
     for second in 1..4 {
-        accounts.read(at(second), key(1), &connections(7));
+        assert_eq!(accounts.read(at(second), key(1), &connections(7)), second == 1, "only the first is news");
         accounts.rank(at(second), &HashSet::new());
     }
     assert_eq!(shown(&accounts), [("192.0.2.1".to_owned(), 7), ("other".to_owned(), 0)]);

@@ -44,8 +44,6 @@ pub enum Event {
     AgentStarted {
         /// Its version.
         version: String,
-        /// Figures that this kernel does not let it know.
-        unknown: Vec<String>,
     },
     /// This agent ceased to watch.
     AgentStopped,
@@ -54,10 +52,12 @@ pub enum Event {
         /// Whether it is in force.
         successful: bool,
     },
-    /// The settings of the kernel in force when the agent started.
+    /// How the kernel is set, and what it tells: when the agent started, and once a day.
     Settings {
-        /// By name.
+        /// The settings in force, by name.
         values: BTreeMap<String, u64>,
+        /// Figures that this kernel does not let the agent know.
+        unknown: Vec<String>,
     },
     /// A setting of the kernel was changed.
     SettingChanged {
@@ -93,7 +93,7 @@ pub enum Event {
         /// Connections per second since.
         after: f64,
     },
-    /// It became known from which ports a peer draws, or that these have changed.
+    /// It became known from which ports a peer draws, or that these have changed; and once a day.
     PoolKnown {
         /// Whose.
         #[serde(flatten)]
@@ -107,6 +107,8 @@ pub enum Event {
     },
     /// An alert was raised.
     AlertRaised(AlertEvent),
+    /// An alert that was raised before is still raised: when the agent started, and once a day.
+    AlertGoesOn(AlertEvent),
     /// An alert became better or worse.
     AlertChanged(AlertEvent),
     /// An alert is over.
@@ -141,13 +143,7 @@ impl Event {
     /// Whether it says how things stand until they change again.
     #[must_use]
     pub fn stands(&self) -> bool {
-        matches!(
-            self,
-            Self::AgentStarted { .. }
-                | Self::Settings { .. }
-                | Self::SettingChanged { .. }
-                | Self::PoolKnown { .. }
-        )
+        matches!(self, Self::Settings { .. } | Self::SettingChanged { .. } | Self::PoolKnown { .. })
     }
 }
 

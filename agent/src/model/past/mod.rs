@@ -20,6 +20,9 @@ pub use self::{
     recorder::{Recorded, Recorder},
 };
 
+/// Events are forgotten with time; those that say how things stand are told anew this often.
+pub const RESTATED: Duration = Duration::from_hours(24);
+
 /// Whose figures a sample holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Series {

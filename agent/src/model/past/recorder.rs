@@ -9,10 +9,11 @@ use probe_ebpf::{
 };
 
 use super::{
-    Series,
+    RESTATED, Series,
     event::{Event, Happened, Who},
     field::{Field, Sample},
     listeners::Listeners,
+    second_of,
     step::Steps,
 };
 use crate::model::{
@@ -42,6 +43,8 @@ pub struct Recorder {
     /// Some that are no longer shown were forgotten, so that one not seen before may have a past all the same.
     forgot: bool,
     host: Option<HostFigures>,
+    /// When it was last told how things stand.
+    stated: u64,
     settings: Option<BTreeMap<&'static str, u64>>,
     listeners: Listeners,
     notices: Option<Vec<NotificationFigures>>,
@@ -74,13 +77,18 @@ impl Recorder {
     /// Takes a snapshot.
     pub fn record(&mut self, snapshot: &Snapshot) -> Recorded {
         let now = snapshot.taken.unix_seconds;
-        let is_first = self.host.is_none();
-        let mut samples = vec![(Series::Host, self.host(&snapshot.host))];
         let mut events = Vec::new();
-        if is_first {
-            let version = env!("CARGO_PKG_VERSION").to_owned();
-            events.push(Event::AgentStarted { version, unknown: unknown(snapshot.tells) });
+        if self.host.is_none() {
+            events.push(Event::AgentStarted { version: env!("CARGO_PKG_VERSION").to_owned() });
         }
+        // A clock that was set back is waited for.
+        if self.settings.is_none() || second_of(now) >= self.stated + RESTATED.as_secs() {
+            self.stated = second_of(now);
+            self.settings = None;
+            self.accounts.values_mut().for_each(|seen| seen.pool = None);
+        }
+        events.extend(self.settings(snapshot));
+        let mut samples = vec![(Series::Host, self.host(&snapshot.host))];
         for account in &snapshot.accounts {
             let Some(id) = account.id() else { continue };
             let sample = self.account(&id, account, &mut events);
@@ -92,7 +100,6 @@ impl Recorder {
             self.accounts.retain(|id, _| shown.contains(id));
             self.forgot = true;
         }
-        events.extend(self.settings(&snapshot.host));
         events.extend(self.listeners.look(&snapshot.host.listen_queues));
         events.extend(self.notices(&snapshot.itself.notifications));
         let mut events: Vec<_> = events.into_iter().map(|event| Happened { time: now, event }).collect();
@@ -149,11 +156,11 @@ impl Recorder {
         sample
     }
 
-    fn settings(&mut self, host: &HostFigures) -> Vec<Event> {
-        let now: BTreeMap<&'static str, u64> = host.sysctls.iter().copied().collect();
+    fn settings(&mut self, snapshot: &Snapshot) -> Vec<Event> {
+        let now: BTreeMap<&'static str, u64> = snapshot.host.sysctls.iter().copied().collect();
         let Some(before) = self.settings.replace(now.clone()) else {
             let values = now.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            return vec![Event::Settings { values }];
+            return vec![Event::Settings { values, unknown: unknown(snapshot.tells) }];
         };
         let names = before.keys().chain(now.keys().filter(|name| !before.contains_key(*name)));
         names

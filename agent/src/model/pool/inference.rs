@@ -65,15 +65,18 @@ impl Inference {
     pub fn observe(&mut self, recorded: &PortSet, draws: u64, now: Duration) -> bool {
         let mut surprises = 0;
         let mut fresh = false;
-        for (index, (seen, &new)) in (0_u16..).zip(self.seen.bits.iter_mut().zip(&recorded.bits)) {
-            let added = new & !*seen;
+        // 64 ports at a time: each busy peer is looked at every second, and hardly anything is new.
+        let words = self.seen.bits.as_chunks_mut().0.iter_mut().zip(recorded.bits.as_chunks().0);
+        for (index, (seen, new)) in (0_u16..).zip(words) {
+            let (old, new) = (u64::from_le_bytes(*seen), u64::from_le_bytes(*new));
+            let added = new & !old;
             if added == 0 {
                 continue;
             }
             fresh = true;
-            *seen |= added;
+            *seen = (old | added).to_le_bytes();
             let outside =
-                (0..8).filter(|bit| added & (1 << bit) != 0 && !self.ranges.contains(index * 8 + bit));
+                (0..64).filter(|bit| added & (1 << bit) != 0 && !self.ranges.contains(index * 64 + bit));
             surprises += outside.count() as u64;
         }
         if fresh {

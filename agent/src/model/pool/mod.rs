@@ -8,7 +8,11 @@ mod ranges;
 mod traffic;
 mod usage;
 
-use std::{cmp::Reverse, collections::HashMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, hash_map::Entry},
+    time::Duration,
+};
 
 use probe_ebpf::{
     account::{Counters, INBOUND, PeerKey},
@@ -40,6 +44,8 @@ const ACCEPTED_ENOUGH: f64 = 8.0;
 pub struct Pools {
     capacity: usize,
     peers: HashMap<PeerKey, Peer>,
+    /// Those whose ports are recorded; apart, since they are looked at each second.
+    recorded: HashMap<PeerKey, Recorded>,
     ranked_at: Duration,
     unrecorded: u64,
 }
@@ -50,7 +56,6 @@ struct Peer {
     totals: Totals,
     /// Connections of late, decaying.
     recent: f64,
-    recorded: Option<Box<Recorded>>,
     /// Its ports deserve to be recorded, and found no room.
     crowded_out: bool,
 }
@@ -58,6 +63,7 @@ struct Peer {
 /// A peer whose ports are recorded.
 #[derive(Debug)]
 struct Recorded {
+    totals: Totals,
     inference: Inference,
     usage: Usage,
     /// Connections when the ports were last looked at.
@@ -147,12 +153,21 @@ impl Pools {
     /// No pool yet; `capacity` is how many peers' ports can be recorded.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, peers: HashMap::new(), ranked_at: Duration::ZERO, unrecorded: 0 }
+        let (peers, recorded) = (HashMap::new(), HashMap::new());
+        Self { capacity, peers, recorded, ranked_at: Duration::ZERO, unrecorded: 0 }
     }
 
-    /// Takes the counters of an account. `now` is any clock that never goes back.
-    pub fn read(&mut self, now: Duration, key: &PeerKey, counters: &Counters) {
+    /// Takes the counters of an account; `is_news`: they are others than before, or those of a new account. `now` is any clock that never
+    /// goes back.
+    pub fn read(&mut self, now: Duration, key: &PeerKey, counters: &Counters, is_news: bool) {
         if key.direction != INBOUND || key.is_overflow() {
+            return;
+        }
+        if let Some(recorded) = self.recorded.get_mut(key) {
+            recorded.totals = Totals::of(counters);
+            recorded.usage.traffic.sample(now, recorded.totals);
+        }
+        if !is_news {
             return;
         }
         let totals = Totals::of(counters);
@@ -160,22 +175,18 @@ impl Pools {
         let opened = totals.opened.saturating_sub(peer.totals.opened);
         peer.recent += opened as f64;
         peer.totals = totals;
-        match &mut peer.recorded {
-            Some(recorded) => recorded.usage.traffic.sample(now, totals),
-            None if peer.crowded_out => self.unrecorded += opened,
-            None => {}
+        if peer.crowded_out {
+            self.unrecorded += opened;
         }
     }
 
     /// Replaces everyone's sockets by those of a census.
     pub fn settle(&mut self, now: Duration, census: &[Held]) {
-        for peer in self.peers.values_mut() {
-            if let Some(recorded) = &mut peer.recorded {
-                recorded.usage.begin_census(now);
-            }
+        for recorded in self.recorded.values_mut() {
+            recorded.usage.begin_census(now);
         }
         for held in census {
-            if let Some(recorded) = self.peers.get_mut(&held.peer).and_then(|peer| peer.recorded.as_mut()) {
+            if let Some(recorded) = self.recorded.get_mut(&held.peer) {
                 recorded.usage.add(held);
             }
         }
@@ -191,7 +202,7 @@ impl Pools {
         for (key, peer) in &mut self.peers {
             peer.recent *= decay;
             peer.crowded_out = false;
-            let stays = peer.recorded.is_some();
+            let stays = self.recorded.contains_key(key);
             let wanted = wanted(key);
             if stays || wanted || peer.recent >= ENOUGH {
                 candidates.push((wanted, peer.recent * if stays { STAY } else { 1.0 }, *key));
@@ -205,11 +216,11 @@ impl Pools {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             if place >= self.capacity {
                 peer.crowded_out = true;
-                if peer.recorded.take().is_some() {
+                if self.recorded.remove(&key).is_some() {
                     choice.forget.push(key);
                 }
-            } else if peer.recorded.is_none() {
-                peer.recorded = Some(Box::new(Recorded::new(now, peer.totals)));
+            } else if let Entry::Vacant(place) = self.recorded.entry(key) {
+                place.insert(Recorded::new(now, peer.totals));
                 choice.record.push(key);
             }
         }
@@ -219,30 +230,28 @@ impl Pools {
     /// The peers whose ports are recorded and that made connections since they were last looked at.
     #[must_use]
     pub fn due(&self) -> Vec<PeerKey> {
-        let is_due =
-            |peer: &Peer| peer.recorded.as_ref().is_some_and(|recorded| recorded.is_due(peer.totals));
-        self.peers.iter().filter(|(_, peer)| is_due(peer)).map(|(key, _)| *key).collect()
+        self.recorded.iter().filter(|(_, recorded)| recorded.is_due()).map(|(key, _)| *key).collect()
     }
 
     /// Takes the ports recorded for a peer so far. Returns whether recording should begin anew.
     pub fn observe(&mut self, now: Duration, key: &PeerKey, ports: &PortSet) -> bool {
-        let Some(peer) = self.peers.get_mut(key) else { return false };
-        let Some(recorded) = &mut peer.recorded else { return false };
-        let draws = peer.totals.opened.saturating_sub(recorded.observed);
-        recorded.observed = peer.totals.opened;
+        let Some(recorded) = self.recorded.get_mut(key) else { return false };
+        let draws = recorded.totals.opened.saturating_sub(recorded.observed);
+        recorded.observed = recorded.totals.opened;
         recorded.filled_in = ports.filled_in != 0;
         recorded.inference.observe(ports, draws, now)
     }
 
     /// Forgets a peer whose account is gone. Returns whether its ports were recorded.
     pub fn forget(&mut self, key: &PeerKey) -> bool {
-        self.peers.remove(key).is_some_and(|peer| peer.recorded.is_some())
+        self.peers.remove(key);
+        self.recorded.remove(key).is_some()
     }
 
     /// Number of peers whose ports are recorded.
     #[must_use]
     pub fn recorded(&self) -> usize {
-        self.peers.values().filter(|peer| peer.recorded.is_some()).count()
+        self.recorded.len()
     }
 
     /// Connections of peers whose ports deserved to be recorded and found no room.
@@ -257,15 +266,14 @@ impl Pools {
         now: Duration,
         configured: impl Fn(&PeerKey) -> Option<Ranges> + 'a,
     ) -> impl Iterator<Item = (PeerKey, PoolFigures)> + 'a {
-        self.peers.iter().filter_map(move |(key, peer)| {
-            Some((*key, peer.recorded.as_ref()?.figures(now, configured(key))))
-        })
+        self.recorded.iter().map(move |(key, recorded)| (*key, recorded.figures(now, configured(key))))
     }
 }
 
 impl Recorded {
     fn new(now: Duration, totals: Totals) -> Self {
         Self {
+            totals,
             inference: Inference::new(now),
             usage: Usage::new(now, totals),
             observed: totals.opened,
@@ -274,8 +282,8 @@ impl Recorded {
     }
 
     /// New connections, or a census that filled in the ports there were before.
-    fn is_due(&self, totals: Totals) -> bool {
-        totals.opened != self.observed || !self.filled_in
+    fn is_due(&self) -> bool {
+        self.totals.opened != self.observed || !self.filled_in
     }
 
     fn figures(&self, now: Duration, configured: Option<Ranges>) -> PoolFigures {

@@ -73,7 +73,7 @@ impl Server {
             sockets[TIME_WAIT as usize] = self.time_wait();
             self.pools.settle(now, &[Held { sockets, ..Held::none(peer()) }]);
         }
-        self.pools.read(now, &peer(), &self.counters);
+        self.pools.read(now, &peer(), &self.counters, true);
         // A census fills in the ports of all sockets there are, so recording begins with them.
         let _ = self.pools.choose(now, |_| self.configured.is_some());
         for key in self.pools.due() {
@@ -185,13 +185,13 @@ fn only_busy_peers_are_recorded_and_no_more_than_there_is_room_for() {
     let counters = |connections| Counters { connections, ..Counters::zeroed() };
     let now = Duration::from_secs(1);
     for (last, connections) in [(1, 5), (2, 100), (3, 500), (4, 50)] {
-        pools.read(now, &key(last), &counters(connections));
+        pools.read(now, &key(last), &counters(connections), true);
     }
     let choice = pools.choose(now, |_| false);
     assert_eq!(choice.record, [key(3), key(2)]);
     assert_eq!(pools.unrecorded(), 0, "who has just become busy is about to be recorded");
     for (last, connections) in [(1, 6), (2, 110), (3, 600), (4, 57)] {
-        pools.read(now, &key(last), &counters(connections));
+        pools.read(now, &key(last), &counters(connections), true);
     }
     assert_eq!(pools.unrecorded(), 7, "the fourth found no room");
     // A peer that is configured goes before any other, however few its connections.

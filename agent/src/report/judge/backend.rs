@@ -2,10 +2,13 @@
 
 use super::{Case, Evidence, Hypothesis};
 use crate::{
-    model::past::{Event, Field, second_of},
+    model::{
+        grouped,
+        past::{Event, Field, second_of},
+    },
     report::{
         evidence::Account,
-        words::{clock, count, seconds},
+        words::{clock, seconds},
     },
 };
 
@@ -115,7 +118,11 @@ pub(super) fn gone(evidence: &Evidence<'_>) -> Hypothesis {
     if !is_so {
         case.weigh(
             false,
-            format!("{} of our {} attempts to connect failed", count(failed), count(failed + connections)),
+            format!(
+                "{} of our {} attempts to connect failed",
+                grouped(failed),
+                grouped(failed + connections)
+            ),
         );
     }
     case.decide(is_so)
@@ -143,11 +150,11 @@ pub(super) fn hangs(evidence: &Evidence<'_>) -> Hypothesis {
                 true,
                 format!(
                     "{} connections to {} port {} waited for an answer at {}, of {} open at most",
-                    count(stalled),
+                    grouped(stalled),
                     account.id.peer,
                     account.id.port,
                     clock(at),
-                    count(open)
+                    grouped(open)
                 ),
             );
         }
@@ -157,7 +164,7 @@ pub(super) fn hangs(evidence: &Evidence<'_>) -> Hypothesis {
         if overflows > 0 {
             case.weigh(
                 true,
-                format!("meanwhile an accept queue of ours was full {} times", count(overflows)),
+                format!("meanwhile an accept queue of ours was full {} times", grouped(overflows)),
             );
         }
         let close_wait = evidence.inbound().map(|account| account.most(Field::CloseWait).0).max();
@@ -166,14 +173,14 @@ pub(super) fn hangs(evidence: &Evidence<'_>) -> Hypothesis {
                 true,
                 format!(
                     "and up to {} clients of one peer had gone away before our program closed",
-                    count(close_wait)
+                    grouped(close_wait)
                 ),
             );
         }
     } else if evidence.tells("stalled") {
         case.weigh(
             false,
-            format!("no destination had more than {} connections that waited for an answer", count(most)),
+            format!("no destination had more than {} connections that waited for an answer", grouped(most)),
         );
     } else {
         return case.close(super::Verdict::Unknown);
@@ -197,15 +204,15 @@ fn failures(account: &Account<'_>) -> String {
     .into_iter()
     .map(|(reason, field)| (reason, account.sum(field)))
     .filter(|(_, attempts)| *attempts > 0)
-    .map(|(reason, attempts)| format!("{} {reason}", count(attempts)))
+    .map(|(reason, attempts)| format!("{} {reason}", grouped(attempts)))
     .collect();
     format!(
         "{} attempts to connect to {} port {} failed ({}){each}, {} came through, {} SYNs were repeated",
-        count(failed),
+        grouped(failed),
         account.id.peer,
         account.id.port,
         reasons.join(", "),
-        count(account.sum(Field::Connections)),
-        count(account.sum(Field::SynRetries))
+        grouped(account.sum(Field::Connections)),
+        grouped(account.sum(Field::SynRetries))
     )
 }

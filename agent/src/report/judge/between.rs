@@ -2,11 +2,11 @@
 
 use super::{Case, Evidence, Hypothesis, Verdict};
 use crate::{
-    model::past::{Event, Field},
-    report::{
-        evidence::Account,
-        words::{count, percent},
+    model::{
+        grouped,
+        past::{Event, Field},
     },
+    report::{evidence::Account, words::percent},
 };
 
 /// No common system draws its source ports from so few (Linux: 28,232, Windows and the BSDs: 16,384).
@@ -34,7 +34,7 @@ pub(super) fn rewrites_or_drops(evidence: &Evidence<'_>) -> Hypothesis {
                     format!(
                         "{} draws from {} ports only ({ports}), fewer than any common system gives its own connections (16,384 or more)",
                         account.id.peer,
-                        count(size)
+                        grouped(size)
                     ),
                 );
             }
@@ -53,10 +53,10 @@ pub(super) fn rewrites_or_drops(evidence: &Evidence<'_>) -> Hypothesis {
             format!(
                 "{} refused SYNs of {} were answered by a bare ACK, which a client answers by a RST at once; after a RST {} attempts came \
                  through, and {} were given up without one",
-                count(by_ack),
+                grouped(by_ack),
                 account.id.peer,
-                count(after_reset),
-                count(given_up)
+                grouped(after_reset),
+                grouped(given_up)
             ),
         );
     }
@@ -70,7 +70,7 @@ pub(super) fn rewrites_or_drops(evidence: &Evidence<'_>) -> Hypothesis {
             true,
             format!(
                 "of those that are on record, {} repeated their SYN before they gave up",
-                count(repeated)
+                grouped(repeated)
             ),
         );
     }
@@ -110,9 +110,9 @@ pub(super) fn loses_handshakes(evidence: &Evidence<'_>) -> Hypothesis {
         is_so,
         format!(
             "{} SYNs were repeated beside those that TIME_WAIT refused, and {} of our SYN-ACKs, at {} connections ({})",
-            count(repeated.saturating_sub(refused)),
-            count(synacks),
-            count(connections),
+            grouped(repeated.saturating_sub(refused)),
+            grouped(synacks),
+            grouped(connections),
             percent(share)
         ),
     );

@@ -2,8 +2,8 @@
 
 use super::{Case, Evidence, Hypothesis};
 use crate::{
-    model::past::Field,
-    report::words::{clock, count, seconds},
+    model::{grouped, past::Field},
+    report::words::{clock, seconds},
 };
 
 /// From so many sockets on, something piled up.
@@ -40,10 +40,10 @@ pub(super) fn client_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
                 format!(
                     "{} opened {} connections to port {} and {} of them ended; {} were open at {}",
                     account.id.peer,
-                    count(opens),
+                    grouped(opens),
                     account.id.port,
-                    count(ends),
-                    count(established),
+                    grouped(ends),
+                    grouped(established),
                     clock(at)
                 ),
             );
@@ -54,9 +54,9 @@ pub(super) fn client_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
             false,
             format!(
                 "of {} connections to us {} ended in the same span, and no peer had more than {} open at once",
-                count(opened),
-                count(closed),
-                count(most)
+                grouped(opened),
+                grouped(closed),
+                grouped(most)
             ),
         );
         if ended > 0 {
@@ -90,7 +90,7 @@ pub(super) fn server_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
                 true,
                 format!(
                     "{} connections of {} to port {} were in CLOSE_WAIT at {}",
-                    count(close_wait),
+                    grouped(close_wait),
                     account.id.peer,
                     account.id.port,
                     clock(at)
@@ -99,14 +99,17 @@ pub(super) fn server_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
         }
     }
     if !piled {
-        case.weigh(false, format!("no peer had more than {} connections in CLOSE_WAIT at once", count(most)));
+        case.weigh(
+            false,
+            format!("no peer had more than {} connections in CLOSE_WAIT at once", grouped(most)),
+        );
         let (ours, all) = evidence.inbound().fold((0, 0), |(ours, all), account| {
             (ours + account.sum(Field::ClosedLocal), all + account.closed())
         });
         if all > 0 {
             case.weigh(
                 false,
-                format!("we closed {} of {} connections first ourselves", count(ours), count(all)),
+                format!("we closed {} of {} connections first ourselves", grouped(ours), grouped(all)),
             );
         }
     }

@@ -2,8 +2,8 @@
 
 use super::{Case, Evidence, Hypothesis, Verdict};
 use crate::{
-    model::past::Field,
-    report::words::{count, percent},
+    model::{grouped, past::Field},
+    report::words::percent,
 };
 
 /// Connections end after a handful of bytes.
@@ -32,8 +32,8 @@ pub(super) fn aborted(evidence: &Evidence<'_>) -> Hypothesis {
                 true,
                 format!(
                     "{} of {} connections of {} to port {} ended early, with hardly an answer of ours ({})",
-                    count(aborted),
-                    count(ended),
+                    grouped(aborted),
+                    grouped(ended),
                     account.id.peer,
                     account.id.port,
                     percent(share)
@@ -42,7 +42,10 @@ pub(super) fn aborted(evidence: &Evidence<'_>) -> Hypothesis {
         }
     }
     if !is_so {
-        case.weigh(false, format!("{} of {} connections to us ended early", count(all_aborted), count(all)));
+        case.weigh(
+            false,
+            format!("{} of {} connections to us ended early", grouped(all_aborted), grouped(all)),
+        );
     }
     case.decide(is_so)
 }

@@ -2,8 +2,8 @@
 
 use super::{Case, Evidence, Hypothesis};
 use crate::{
-    model::past::Field,
-    report::words::{clock, count, percent},
+    model::{grouped, past::Field},
+    report::words::{clock, percent},
 };
 
 /// An accept queue was full.
@@ -20,7 +20,7 @@ pub(super) fn queue_full(evidence: &Evidence<'_>) -> Hypothesis {
     let is_so = overflows > 0;
     case.weigh(
         is_so,
-        format!("an accept queue was full {} times when a connection arrived", count(overflows)),
+        format!("an accept queue was full {} times when a connection arrived", grouped(overflows)),
     );
     if most > 0 {
         case.weigh(is_so, format!("the fullest queue held {most} % of what it may, at {}", clock(at)));
@@ -40,12 +40,12 @@ pub(super) fn buckets_full(evidence: &Evidence<'_>) -> Hypothesis {
     let limit = evidence.settings.get("net.ipv4.tcp_max_tw_buckets").copied();
     let share = limit.filter(|&limit| limit > 0).map(|limit| f64::from(most) / limit as f64);
     let is_so = refused > 0;
-    case.weigh(is_so, format!("{} connections got no TIME_WAIT because of it", count(refused)));
+    case.weigh(is_so, format!("{} connections got no TIME_WAIT because of it", grouped(refused)));
     if let (Some(limit), Some(share)) = (limit, share) {
         let figures = format!(
             "at most {} of {} were there, at {} ({})",
-            count(most),
-            count(limit),
+            grouped(most),
+            grouped(limit),
             clock(at),
             percent(share)
         );

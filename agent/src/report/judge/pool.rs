@@ -2,10 +2,10 @@
 
 use super::{Case, Evidence, Hypothesis};
 use crate::{
-    model::past::Field,
+    model::{grouped, past::Field},
     report::{
         evidence::Account,
-        words::{clock, count, percent},
+        words::{clock, percent},
     },
 };
 
@@ -46,11 +46,11 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
                 format!(
                     "{} SYNs of {} met a TIME_WAIT and were refused, the first at {first}; {} attempts were given up. We closed {} of {} \
                      connections first, so the TIME_WAITs are here",
-                    count(refused),
+                    grouped(refused),
                     account.id.peer,
-                    count(account.sum(Field::GaveUp)),
-                    count(ours),
-                    count(closed),
+                    grouped(account.sum(Field::GaveUp)),
+                    grouped(ours),
+                    grouped(closed),
                 ),
             );
         }
@@ -58,7 +58,7 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
             let again = account.sum(Field::Reused);
             let figures = format!(
                 "{} connections of {} came on a port seen before, {mean:.0} s after it was closed on average",
-                count(again),
+                grouped(again),
                 account.id.peer
             );
             case.weigh(mean < 120.0, figures);
@@ -67,7 +67,7 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
     match worst {
         None => {
             let known = evidence.inbound().count();
-            case.weigh(false, format!("no pool became known among {} peers that called us", count(known)));
+            case.weigh(false, format!("no pool became known among {} peers that called us", grouped(known)));
         }
         Some(ratio) if short == 0 => {
             case.weigh(false, format!("no peer used more than {} of its pool", percent(ratio)));
@@ -89,10 +89,10 @@ fn fullness(evidence: &Evidence<'_>, account: &Account<'_>, ratio: f64, at: u64)
          it (each keeps its port for 60 s)",
         account.id.peer,
         percent(ratio),
-        count(size),
+        grouped(size),
         account.id.port,
         clock(at),
-        count(account.most(Field::TimeWait).0),
+        grouped(account.most(Field::TimeWait).0),
         account.most_per_second(),
         f64::from(size) / 60.0
     )
@@ -121,11 +121,11 @@ pub(super) fn ours_too_small(evidence: &Evidence<'_>) -> Hypothesis {
                 format!(
                     "{} of our {} ports towards {} port {} were taken at {}, up to {} of them by TIME_WAIT",
                     percent(ratio),
-                    count(size),
+                    grouped(size),
                     account.id.peer,
                     account.id.port,
                     clock(at),
-                    count(account.most(Field::TimeWait).0)
+                    grouped(account.most(Field::TimeWait).0)
                 ),
             );
         }

@@ -8,8 +8,8 @@ use super::link_to;
 use crate::{
     alert::{Alert, Subject, advice, summary},
     config::AlertName,
-    model::visible,
     serve::View,
+    visible::visible,
 };
 
 /// As many of one kind are told in full.

@@ -21,8 +21,8 @@ use crate::{
     model::{
         AccountId,
         past::{Span, second_of},
-        visible,
     },
+    visible::visible,
 };
 
 /// Nothing but what this server itself sends, no script, and no page around ours.
@@ -132,19 +132,6 @@ fn fact(name: &str, value: &Markup) -> Markup {
 /// A picture that was drawn here.
 fn picture(svg: String) -> PreEscaped<String> {
     PreEscaped(svg)
-}
-
-/// A number with its thousands apart.
-fn number(value: impl Into<u64>) -> String {
-    let digits = value.into().to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
-            text.push('\u{202f}');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A length of time, roughly.

@@ -2,11 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{alerts::alerts, fact, link, number, roughly};
+use super::{alerts::alerts, fact, link, roughly};
 use crate::{
     api::{Account, Overview},
-    model::visible,
+    model::grouped,
     serve::{View, api},
+    visible::visible,
 };
 
 /// As many rows of a table are shown: a page that is loaded again every few seconds has to stay small.
@@ -55,13 +56,13 @@ fn peers(accounts: &[Account]) -> Markup {
             }
         }
         @if accounts.len() > ROWS {
-            p.quiet { "And " (number((accounts.len() - ROWS) as u64)) " more; " a href="/api/v1/peers" { "/api/v1/peers" } " has them all." }
+            p.quiet { "And " (grouped((accounts.len() - ROWS) as u64)) " more; " a href="/api/v1/peers" { "/api/v1/peers" } " has them all." }
         }
     }
 }
 
 fn row(account: &Account) -> Markup {
-    let state = |name| number(account.sockets.get(name).copied().unwrap_or_default());
+    let state = |name| grouped(account.sockets.get(name).copied().unwrap_or_default());
     html! {
         tr.alerted[!account.alerts.is_empty()] {
             td {
@@ -77,8 +78,8 @@ fn row(account: &Account) -> Markup {
             td.n { (state("time_wait")) }
             td.n.wide { (state("established")) }
             td.n.wide { (format!("{:.1}", account.connections_per_second)) }
-            td.n.wide { (number(account.syn_retries)) }
-            td.n.wide { @match account.time_wait_syns { Some(syns) => (number(syns.refused)), None => "unknown" } }
+            td.n.wide { (grouped(account.syn_retries)) }
+            td.n.wide { @match account.time_wait_syns { Some(syns) => (grouped(syns.refused)), None => "unknown" } }
             td.wide { @if let Some(pool) = &account.pool { (super::peer::ranges(pool)) } }
         }
     }
@@ -103,12 +104,12 @@ fn host(overview: &Overview) -> Markup {
     html! {
         dl {
             @for (state, sockets) in host.sockets.iter().filter(|(_, sockets)| **sockets > 0) {
-                (fact(&state.to_uppercase(), &html! { (number(*sockets)) }))
+                (fact(&state.to_uppercase(), &html! { (grouped(*sockets)) }))
             }
             (fact("TIME_WAIT buckets", &html! {
-                (number(host.time_wait_buckets)) @if let Some(limit) = host.time_wait_buckets_limit { " of " (number(limit)) }
+                (grouped(host.time_wait_buckets)) @if let Some(limit) = host.time_wait_buckets_limit { " of " (grouped(limit)) }
             }))
-            (fact("Accept queues full", &html! { (number(host.listen_overflows)) " times since boot" }))
+            (fact("Accept queues full", &html! { (grouped(host.listen_overflows)) " times since boot" }))
         }
         @if !host.listeners.is_empty() {
             table {
@@ -118,8 +119,8 @@ fn host(overview: &Overview) -> Markup {
                         tr {
                             td.n { (listener.port) }
                             td { meter min="0" max=(listener.limit.max(1)) value=(listener.waiting) {} }
-                            td.n { (number(listener.waiting)) }
-                            td.n { (number(listener.limit)) }
+                            td.n { (grouped(listener.waiting)) }
+                            td.n { (grouped(listener.limit)) }
                         }
                     }
                 }
@@ -136,7 +137,7 @@ fn agent(overview: &Overview) -> Markup {
         dl {
             (fact("Version", &html! { (agent.version) }))
             (fact("Has run for", &html! { (roughly(age)) }))
-            (fact("Accounts", &html! { (number(agent.peers as u64)) }))
+            (fact("Accounts", &html! { (grouped(agent.peers as u64)) }))
             (fact("Sockets counted", &html! { "every " (format!("{:.0}", agent.census_interval_seconds)) " s" }))
             (fact("CPU time of a count", &html! { (format!("{:.1}", agent.census_seconds * 1e3)) " ms" }))
             (fact("Off the kernel's count", &html! { (agent.census_drift) }))
@@ -147,6 +148,6 @@ fn agent(overview: &Overview) -> Markup {
         @if let Some(why) = &agent.history_trouble { p.bad { "The history is in memory only: " (visible(why)) } }
         @if !agent.unavailable.is_empty() { p.bad { "This kernel does not have: " (agent.unavailable.join(", ")) } }
         // The list of the last events is cut short by intention.
-        @for lost in agent.lost.iter().filter(|lost| lost.map != "events") { p.bad { (number(lost.events)) " events found no room in " (lost.map) "." } }
+        @for lost in agent.lost.iter().filter(|lost| lost.map != "events") { p.bad { (grouped(lost.events)) " events found no room in " (lost.map) "." } }
     }
 }

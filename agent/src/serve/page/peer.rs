@@ -4,18 +4,18 @@ use std::net::IpAddr;
 
 use maud::{Markup, html};
 
-use super::{alerts::alerts, fact, link_to, number, picture, roughly};
+use super::{alerts::alerts, fact, link_to, picture, roughly};
 use crate::{
     alert::Subject,
     api::{Account, Pool},
     model::{
-        AccountId,
-        past::{Field, Sample, Span},
+        AccountId, grouped,
+        past::{Sample, Span},
         port_map::{PortMap, PortState},
-        visible,
     },
-    plot::{self, Line},
+    plot,
     serve::{View, api},
+    visible::visible,
 };
 
 /// Spans to choose from.
@@ -71,25 +71,25 @@ fn figures(account: &Account) -> Markup {
         dl {
             @if let Some(pool) = &account.pool {
                 (fact("Pool", &html! { (ranges(pool)) @if let Some(source) = &pool.source { " " small { (source) } } }))
-                @if let Some(size) = pool.size { (fact("Ports in it", &html! { (number(size)) })) }
+                @if let Some(size) = pool.size { (fact("Ports in it", &html! { (grouped(size)) })) }
                 @if let Some(ratio) = pool.used_ratio { (fact("Used", &html! { (format!("{:.1} %", ratio * 100.0)) })) }
                 (fact("Runs out in", &html! { @match pool.seconds_left { Some(left) => (roughly(left)), None => "not at this rate" } }))
             }
             (fact("Per second", &html! { (format!("{:.1}", account.connections_per_second)) }))
-            (fact("Connections", &html! { (number(account.connections)) }))
+            (fact("Connections", &html! { (grouped(account.connections)) }))
             @for (state, sockets) in account.sockets.iter().filter(|(_, sockets)| **sockets > 0) {
-                (fact(&state.to_uppercase(), &html! { (number(*sockets)) }))
+                (fact(&state.to_uppercase(), &html! { (grouped(*sockets)) }))
             }
             @for (by, closes) in account.closes.iter().filter(|(_, closes)| **closes > 0) {
-                (fact(&format!("Ended by {by}"), &html! { (number(*closes)) }))
+                (fact(&format!("Ended by {by}"), &html! { (grouped(*closes)) }))
             }
-            (fact("SYNs repeated", &html! { (number(account.syn_retries)) }))
+            (fact("SYNs repeated", &html! { (grouped(account.syn_retries)) }))
             @if let Some(syns) = account.time_wait_syns {
-                (fact("SYNs TIME_WAIT accepted", &html! { (number(syns.accepted)) }))
-                (fact("SYNs TIME_WAIT refused", &html! { (number(syns.refused)) }))
+                (fact("SYNs TIME_WAIT accepted", &html! { (grouped(syns.accepted)) }))
+                (fact("SYNs TIME_WAIT refused", &html! { (grouped(syns.refused)) }))
             }
             @for (reason, failures) in account.connect_failures.iter().filter(|(_, failures)| **failures > 0) {
-                (fact(&format!("Failed: {reason}"), &html! { (number(*failures)) }))
+                (fact(&format!("Failed: {reason}"), &html! { (grouped(*failures)) }))
             }
             @if !account.processes.is_empty() { (fact("Called by", &html! { (visible(&account.processes.join(", "))) })) }
         }
@@ -113,7 +113,7 @@ fn port_map(address: IpAddr, map: &PortMap, bounds: &[u16]) -> Markup {
             figcaption {
                 p.quiet { "All 65,536 ports of " (address) ", 256 in a row." }
                 @for state in PortState::ALL {
-                    span.key { i.(state.name()) {} (words(state)) " " b id=(format!("ports-{}", state.name())) { (number(map.count(state) as u64)) } } " "
+                    span.key { i.(state.name()) {} (words(state)) " " b id=(format!("ports-{}", state.name())) { (grouped(map.count(state) as u64)) } } " "
                 }
             }
         }
@@ -131,36 +131,8 @@ fn words(state: PortState) -> &'static str {
 }
 
 fn pictures(samples: &[(u64, Sample)], span: Span) -> Markup {
-    let line = |name, value: fn(&Sample) -> u32| Line {
-        name,
-        points: samples.iter().map(|(time, sample)| (*time, f64::from(value(sample)))).collect(),
-    };
-    let is_told = |line: &Line<'_>| line.points.iter().any(|(_, value)| *value > 0.0);
-    let mut pictures = [
-        (
-            "Ports",
-            vec![
-                line("taken", |sample| sample[Field::PortsTaken]),
-                line("TIME_WAIT", |sample| sample[Field::TimeWait]),
-                line("pool", |sample| sample[Field::PoolSize]),
-            ],
-        ),
-        (
-            "Connections and SYNs",
-            vec![
-                line("established", |sample| sample[Field::Connections]),
-                line("SYNs repeated", |sample| sample[Field::SynRetries]),
-                line("SYNs refused", Sample::refused),
-                line("failed", Sample::failed),
-            ],
-        ),
-        ("Open connections", vec![line("open", |sample| sample[Field::Established])]),
-    ];
-    for (_, lines) in &mut pictures {
-        lines.retain(is_told);
-    }
     html! {
         @if samples.is_empty() { p.quiet { "Nothing is kept of this span." } }
-        div.pictures { @for (caption, lines) in pictures { figure { (picture(plot::lines(caption, span, &lines))) } } }
+        div.pictures { @for svg in plot::account(samples, span) { figure { (picture(svg)) } } }
     }
 }

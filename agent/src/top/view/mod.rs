@@ -19,7 +19,7 @@ use super::{
     row::severity,
     state::{Mode, State},
 };
-use crate::{api::Alert, model::visible};
+use crate::{api::Alert, visible::visible};
 
 /// What is wrong has so many lines at most.
 const LONGEST_COMPLAINT: usize = 3;

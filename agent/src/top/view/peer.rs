@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     api::{Account, Pool, Ports, Second},
-    model::visible,
     top::{
         figures::{Figures, Who},
         state::State,
     },
+    visible::visible,
 };
 
 /// The name of a chart and its numbers take so many columns.

@@ -13,12 +13,12 @@ use ratatui::{
 use super::{Styles, alert_lines, fitting, words::shortened};
 use crate::{
     api::{Alert, Overview},
-    model::visible,
     top::{
         figures::Figures,
         row::{Column, Row, severity},
         state::{Mode, State},
     },
+    visible::visible,
 };
 
 /// Draws it.

@@ -9,10 +9,8 @@ use ratatui::{
 use super::{Styles, words};
 use crate::{
     api::Ports,
-    model::{
-        port_map::PortState::{self, Free, Live, Outside, Refused, TimeWait},
-        visible,
-    },
+    model::port_map::PortState::{self, Free, Live, Outside, Refused, TimeWait},
+    visible::visible,
 };
 
 /// Number of ports.

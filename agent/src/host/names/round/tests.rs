@@ -3,7 +3,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, UdpSocket as Socket},
-    sync::mpsc::channel,
     thread,
 };
 
@@ -114,8 +113,11 @@ fn lookups(conf: Conf, names: &[&str]) -> (HashMap<String, Lookup>, Duration) {
     (found, begun.elapsed())
 }
 
+/// As long as a silent server is waited for: whoever takes less has not waited for one.
+const PATIENCE: Duration = Duration::from_secs(8);
+
 fn conf(servers: Vec<SocketAddr>) -> Conf {
-    Conf::of_servers(servers, Duration::from_millis(1_500))
+    Conf::of_servers(servers, PATIENCE)
 }
 
 fn listed(addresses: &[&str]) -> Listing {
@@ -140,7 +142,7 @@ fn each_family_is_told_for_each_name() {
     assert_eq!(found["both.example"].v6, listed(&["2001:db8::1"]));
     assert_eq!((&found["six.example"].v4, &found["six.example"].v6), (&NODATA, &listed(&["2001:db8::6"])));
     assert_eq!(found["none.example"].v4, Listing::Nothing { exists: false });
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < PATIENCE, "{took:?}");
 }
 
 #[test]
@@ -150,14 +152,15 @@ fn a_name_that_nobody_answers_for_keeps_no_other() {
         (_, 1) => Say::Addresses(vec!["192.0.2.1"]),
         _ => Say::Addresses(Vec::new()),
     };
-    let (found, took) = lookups(conf(vec![server(answer, silent)]), &["slow.example", "fast.example"]);
-    let fast = &found["fast.example"];
-    assert!(fast.answered - fast.asked < Duration::from_millis(500));
+    let patience = Duration::from_millis(1_500);
+    let conf = Conf::of_servers(vec![server(answer, silent)], patience);
+    let (found, _) = lookups(conf, &["slow.example", "fast.example"]);
+    let took = |name: &str| found[name].answered - found[name].asked;
+    assert!(took("fast.example") < patience && took("slow.example") >= patience, "{found:?}");
     assert_eq!(
         (&found["slow.example"].v4, &found["slow.example"].v6),
         (&Listing::TimedOut, &Listing::TimedOut)
     );
-    assert!((Duration::from_millis(1_400)..Duration::from_secs(4)).contains(&took), "{took:?}");
 }
 
 #[test]
@@ -166,7 +169,7 @@ fn a_family_that_nobody_answers_for_is_not_waited_for_long_and_is_unknown() {
     let (found, took) = lookups(conf(vec![server(answer, silent)]), &["db.example"]);
     let Lookup { v4, v6, .. } = &found["db.example"];
     assert_eq!((v4, v6), (&listed(&["192.0.2.1"]), &Listing::TimedOut));
-    assert!(took < Duration::from_millis(1_200), "{took:?}");
+    assert!(took < PATIENCE, "{took:?}");
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn a_server_that_is_broken_or_gone_hands_over_to_the_next() {
     let nobody = Socket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
     let (found, took) = lookups(conf(vec![nobody, server(right, silent)]), &["db.example"]);
     assert_eq!(found["db.example"].v4, listed(&["192.0.2.1"]));
-    assert!(took < Duration::from_secs(1), "who is not there is not waited for: {took:?}");
+    assert!(took < PATIENCE, "who is not there is not waited for: {took:?}");
 }
 
 #[test]
@@ -207,7 +210,7 @@ fn what_is_lost_is_sent_again() {
     };
     let (found, took) = lookups(conf(vec![server(answer, silent)]), &["db.example"]);
     assert_eq!(found["db.example"].v4, listed(&["192.0.2.1"]));
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < PATIENCE, "{took:?}");
 }
 
 #[test]
@@ -237,43 +240,4 @@ fn the_search_list_is_followed_until_a_name_is_known() {
     let (found, _) = lookups(conf, &["db", "nobody"]);
     assert_eq!(found["db"].v4, listed(&["192.0.2.1"]));
     assert_eq!(found["nobody"].v4, Listing::Nothing { exists: false });
-}
-
-#[test]
-fn the_thread_asks_as_often_as_said_and_faster_in_a_hurry() {
-    use crate::host::names::{Out, Plan, conf::Files, schedule};
-    // What the hosts file knows is answered at once.
-    let directory = tempfile::TempDir::new().expect("a temporary directory");
-    let path = |name| directory.path().join(name);
-    std::fs::write(path("hosts"), "192.0.2.1 db.example slow.example\n").expect("written");
-    let files = Files::new(path("resolv.conf"), path("hosts"));
-    let name: Arc<str> = Arc::from("db.example");
-    let names = vec![
-        (Arc::clone(&name), Duration::from_millis(200)),
-        (Arc::from("slow.example"), Duration::from_mins(1)),
-    ];
-    let (plan, wanted) = tokio::sync::watch::channel(Plan::default());
-    let (sender, lookups) = std::sync::mpsc::sync_channel(1_000);
-    let (finished, is_finished) = channel();
-    thread::spawn(move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(schedule::run(wanted, files, &Out { sender, lost: Arc::default() }));
-        let _ = finished.send(());
-    });
-    plan.send_modify(|plan| plan.names = names);
-    let count = |during: Duration| {
-        thread::sleep(during);
-        lookups.try_iter().filter(|lookup| lookup.name == name).count()
-    };
-    let calm = count(Duration::from_millis(1_050));
-    assert!((4..=7).contains(&calm), "{calm} in a second, asked for every 200 ms");
-    plan.send_modify(|plan| plan.hurried = [Arc::clone(&name)].into());
-    let hurried = count(Duration::from_secs(1));
-    assert!((20..=42).contains(&hurried), "{hurried} in a second, asked for every 25 ms");
-    plan.send_modify(|plan| plan.hurried.clear());
-    count(Duration::from_millis(100));
-    let calm = count(Duration::from_secs(1));
-    assert!((3..=7).contains(&calm), "{calm} in a second, asked for every 200 ms again");
-    drop(plan);
-    is_finished.recv_timeout(Duration::from_secs(5)).expect("it ends with its owner");
 }

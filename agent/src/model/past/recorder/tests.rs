@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::{
     Clocks, Direction, Peer, QueueFigures, SelfFigures,
+    pool::{Load, PoolFigures},
     refusals::{End, RefusedReuse},
 };
 
@@ -21,6 +22,24 @@ fn account(connections: u64) -> ExportedAccount {
         connections_per_second: 0.0,
         pool: None,
         ephemeral: None,
+    }
+}
+
+/// A pool that somebody configured.
+fn pool() -> PoolFigures {
+    let configured = Ranges::whole(&[(10, 19)]);
+    PoolFigures {
+        source_ports: 0,
+        bounds: None,
+        observed: Ranges::default(),
+        confidence: 0.0,
+        configured: Some(configured),
+        outside: 0,
+        load: Load { time_wait: 0.0, live: 0.0, rate: 0.0, ends: [0.0; 60] },
+        accepted: 0.0,
+        refused: 0.0,
+        accepts_reuse: false,
+        exhaustion_seconds: None,
     }
 }
 
@@ -54,7 +73,7 @@ fn the_first_snapshot_tells_how_things_stand() {
     let mut recorder = Recorder::default();
     let Recorded { samples, events } = recorder.record(&first);
     assert_eq!(samples[0].1[Field::QueuePercent], 75);
-    let [Event::AgentStarted { unknown, .. }, Event::Settings { values }] =
+    let [Event::AgentStarted { .. }, Event::Settings { values, unknown }] =
         [&events[0].event, &events[1].event]
     else {
         panic!("how things stand, not {events:?}")
@@ -67,6 +86,24 @@ fn the_first_snapshot_tells_how_things_stand() {
     let name = "net.core.somaxconn".to_owned();
     let event = Event::SettingChanged { name, before: Some(4_096), after: Some(128) };
     assert_eq!(changed, [Happened { time: 1_000.0, event }]);
+}
+
+#[test]
+fn how_things_stand_is_told_anew_each_day() {
+    let mut recorder = Recorder::default();
+    let mut at = |time: f64| -> Vec<String> {
+        let mut exported = account(1);
+        exported.pool = Some(pool());
+        let mut now = snapshot(time, vec![exported]);
+        now.host.sysctls = vec![("net.core.somaxconn", 4_096)];
+        let events = recorder.record(&now).events;
+        events.iter().map(|happened| format!("{:?}", happened.event)).collect()
+    };
+    let first = at(1_000.0);
+    assert_eq!(at(87_399.0), [] as [&str; 0]);
+    assert_eq!(at(87_400.0), first[1..], "all but that the agent started");
+    assert_eq!(at(87_401.0), [] as [&str; 0]);
+    assert!(first.len() == 3 && first[2].starts_with("PoolKnown"), "{first:?}");
 }
 
 #[test]
