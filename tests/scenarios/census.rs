@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use lab::{
-    agent::{Agent, Metrics, Series},
+    agent::{Agent, Config, Metrics, Series},
     eventually,
     topology::{Family, Pair, address, pair},
-    traffic::Traffic,
+    traffic::{First, Traffic},
     truth,
 };
 
@@ -120,6 +120,50 @@ fn two_hundred_thousand_time_waits_of_three_peers() {
     let grown = memory().saturating_sub(before);
     // 200,000 sockets remembered one by one, in however little, would take more than this.
     assert!(grown < 2 * 1024, "its memory grew by {grown} KiB");
+}
+
+/// Source ports of a client, and how many of them are taken when it is looked.
+const POOL: u64 = 4_000;
+const TAKEN: [u64; 3] = [500, 1_000, 1_500];
+
+/// A census of very many sockets is taken once a minute. Meanwhile pools are followed by the counters, which are read each second.
+#[test]
+fn pools_fill_between_two_censuses() {
+    let pair = pair();
+    let (client, server) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
+    pair.client.sysctl("net.ipv4.ip_local_port_range", &format!("20000 {}", 19_999 + POOL));
+    let config = Config::new(&format!(
+        "[census]\nmin_interval = \"1m\"\n[[peer]]\nname = \"gateway\"\ncidrs = [\"{client}\"]\nport_pool = \"20000-{}\"\n",
+        19_999 + POOL
+    ));
+    let agent = Agent::start(&pair.server, &config.args());
+    let port = PORTS[0];
+    let _service = Traffic::welcome(&pair.server, server, port, 60, First::Server);
+    let _load = Traffic::pace(&pair.client, server, port, 30, 100.0, First::Server);
+    let taken = || -> u64 {
+        let sockets = truth::sockets_by_local_port(&pair.server);
+        sockets
+            .iter()
+            .filter(|((peer, to, _), _)| (*peer, *to) == (client, port))
+            .map(|(_, count)| count)
+            .sum()
+    };
+    for enough in TAKEN {
+        eventually(Duration::from_secs(25), || {
+            let before = taken();
+            let metrics = agent.scrape();
+            let ratio = metrics.value("peer_pool_used_ratio", &[("peer", "gateway")]).unwrap_or_default();
+            let (told, after) = (ratio * POOL as f64, taken());
+            let counted = metrics.value("census_sockets", &[]).expect("it has counted");
+            // The one census there was came before the load; what is told is of the last second and a half.
+            assert!(counted < 100.0, "another census has been taken");
+            let right = before as f64 - 200.0..=after as f64 + 0.5;
+            if before >= enough && right.contains(&told) {
+                return Ok(());
+            }
+            Err(format!("{told:.1} ports are taken, it tells; {before} to {after}, ss"))
+        });
+    }
 }
 
 /// One of each state that can be held still, in both directions, IPv4, IPv6 and v4-mapped.

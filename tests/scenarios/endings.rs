@@ -284,18 +284,22 @@ fn peer_vanishes(stage: &Stage<'_>) {
     pause(200);
 }
 
+/// Which the kernel chooses for nobody else.
+const SOURCE_PORT: u16 = 40_000;
+
 fn port_reused(stage: &Stage<'_>) {
+    let host = &stage.pair.client;
     for _ in 0..3 {
         let server = stage.serve(1, "close");
-        let client = Traffic::connect_from(
-            &stage.pair.client,
-            40_000,
-            stage.server_address(),
-            stage.port,
-            "read,close",
-        );
+        let client =
+            Traffic::connect_from(host, SOURCE_PORT, stage.server_address(), stage.port, "read,close");
         client.finish();
         server.finish();
+        // The client's socket outlives its process until its FIN is acknowledged, and keeps the 4-tuple.
+        eventually(Duration::from_secs(20), || {
+            let left = host.sh(&format!("ss -Htan sport = :{SOURCE_PORT} and dport = :{}", stage.port));
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
     }
 }
 
@@ -458,6 +462,7 @@ const HOOKS: [&str; 5] = [
 fn play_once(hooks: &str, census: &str) -> Outcome<()> {
     let pair = pair();
     pair.client.sysctl("net.ipv4.tcp_syn_retries", "2");
+    pair.client.sysctl("net.ipv4.ip_local_reserved_ports", &SOURCE_PORT.to_string());
     let server_agent = Agent::start(&pair.server, &["--hooks", hooks, "--census", census]);
     let client_agent = Agent::start(&pair.client, &["--hooks", hooks, "--census", census]);
     for agent in [&server_agent, &client_agent] {
@@ -482,8 +487,10 @@ fn play_once(hooks: &str, census: &str) -> Outcome<()> {
     if let Err(differences) = compared {
         let rest = |agent: &Agent<'_>| agent.scrape().lines_with(&["peer=\"other\"", "_lost_", "_missed_"]);
         let (server, client) = (rest(&server_agent), rest(&client_agent));
+        // Why the kernel sent a RST, where one was not expected.
+        let reasons = pair.server.run("nstat", ["-as", "TcpOutRsts", "TcpExtTCPAbort*"]);
         let (complaints, figures): (Vec<String>, Vec<(u64, u64)>) = differences.into_iter().unzip();
-        let complaint = format!("{}\nserver:\n{server}\nclient:\n{client}", complaints.join("\n"));
+        let complaint = format!("{}\nserver:\n{server}\n{reasons}client:\n{client}", complaints.join("\n"));
         assert!(lacks_a_few(figures), "{complaint}");
         return Outcome::Void(complaint);
     }

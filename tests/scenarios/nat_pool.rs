@@ -52,7 +52,7 @@ fn play_once(pool: &Pool, seconds: usize) -> Outcome<Reuses> {
     let wire = capture.stop().reuses(Nat::address(pool.family, 0), server_address, PORT);
     drop(server);
     let compared = compare(&agent, pool.family, wire);
-    if wire.gave_up > 0 {
+    if pool.loses_bare_ack && wire.gave_up > 0 {
         assert_told(&agent);
     }
     compared
@@ -146,6 +146,11 @@ fn play_silently_once(first: First) -> Outcome<Reuses> {
     let wire = capture.stop().reuses(Nat::address(Family::V4, 0), server_address, PORT);
     drop(server);
     said = said.or_else(|| words(&agent));
+    // Two timestamps of one millisecond are the same, and then nothing lets a port be used again: that is news, and should be said.
+    let refused = wire.refused_by_ack + wire.refused_by_reset + wire.unanswered;
+    if first == First::Server && refused > 0 {
+        return Outcome::Void(format!("not every reuse was accepted: {wire:?}"));
+    }
     assert_eq!(said, None, "on the wire was {wire:?}");
     // The pool is what the NAT's rule says, and what of it is taken, ss counts.
     let peer = Nat::address(Family::V4, 0);

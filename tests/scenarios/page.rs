@@ -44,7 +44,7 @@ fn written(number: &Value) -> String {
     let digits = number.to_string();
     let grouped: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|part| str::from_utf8(part).ok()).collect();
-    grouped.join("\u{202f}")
+    grouped.join(",")
 }
 
 /// As pages write a name.

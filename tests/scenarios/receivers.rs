@@ -185,6 +185,16 @@ fn a_restart_announces_nothing_twice_and_ends_what_is_over() {
     });
     thread::sleep(Duration::from_secs(3));
     assert_eq!(told(&sink.received()).len(), 3, "and nothing more");
+    let (_, events) = agent.get("/api/v1/events").expect("the agent answers");
+    let events: Vec<Value> = serde_json::from_str(&events).expect("events");
+    let restart = events.iter().rposition(|event| event["event"] == "agent_started").expect("it started");
+    let since: Vec<(&str, u64)> = events[restart..]
+        .iter()
+        .filter_map(|event| Some((event["event"].as_str()?, event["port"].as_u64()?)))
+        .filter(|(event, _)| event.starts_with("alert"))
+        .collect();
+    let right = [("alert_goes_on", 7001), ("alert_goes_on", 7002), ("alert_over", 7001)];
+    assert_eq!(since, right, "who reads only what came after the restart knows what is raised");
 }
 
 #[test]

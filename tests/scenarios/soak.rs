@@ -2,21 +2,23 @@
 
 use std::time::Duration;
 
-use lab::soak::{Plan, play};
+use lab::soak::{Growth, Plan, play};
 
 #[test]
 fn a_load_with_faults_thrown_in() {
     let report = play(
         Plan {
-            time: Duration::from_secs(42),
+            time: Duration::from_secs(128),
             rate: 400.0,
             fault_every: Duration::from_millis(1_900),
-            checkpoint_every: Duration::from_secs(21),
+            checkpoint_every: Duration::from_secs(64),
         },
         |_| {},
     );
     assert_eq!(report.wrong, [""; 0], "{report:#?}");
-    assert!(report.growth.iter().all(|growth| growth.growth <= growth.allowed), "{report:#?}");
+    // Several rounds, so that a rise is one: some of what is held is filled and written once a minute.
+    let grew = |growth: &Growth| growth.medians.len() < 4 || growth.growth > growth.allowed;
+    assert!(!report.growth.iter().any(grew), "{report:#?}");
     assert!(report.faults.iter().all(|&(_, count)| count > 0), "{report:#?}");
     // What was compared is not nothing.
     assert!(

@@ -20,7 +20,7 @@ const OURS: &str = "LAB_PACKAGE";
 
 /// Takes away what a scenario left behind.
 const CLEAN: &str = "
-    apt-get purge --yes tcpwarden
+    dpkg --purge tcpwarden
     rm -rf /run/systemd/system/tcpwarden.service.d /etc/tcpwarden /var/lib/private/tcpwarden
     systemctl daemon-reload
     systemctl reset-failed

@@ -1,15 +1,17 @@
 //! Incident I1 for a person to look at: a NAT with the source ports 2048–16383 in front of a server that closes first, until its pool has
-//! run out. It leaves pictures of the pages and the report in the directory that is its argument.
+//! run out. It leaves pictures of the pages, screens of `tcpwarden top` and the report in the directory that is its argument.
 
 #![expect(clippy::print_stdout, reason = "it says where it leaves what")]
 #![expect(clippy::expect_used, reason = "it fails by panicking")]
 
-use std::{path::Path, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 use lab::{
     agent::Agent,
-    browser::{Browser, Screen},
+    browser::{self, Browser},
     nat::{Nat, Pool, nat},
+    program,
+    screen::Screen,
     topology::Family,
     traffic::{First, Traffic},
 };
@@ -46,7 +48,7 @@ fn main() {
     let mut browser = Browser::start(&net.server);
     for (device, width, height) in [("", 1_280, 900), ("-phone", 390, 844)] {
         for (scheme, dark) in [("", false), ("-dark", true)] {
-            browser.show_on(Screen { width, height, dark });
+            browser.show_on(browser::Screen { width, height, dark });
             for (name, path) in [("page", ""), ("peer", &*peer)] {
                 browser.open(&format!("http://127.0.0.1:9796/{path}"));
                 let file = directory.join(format!("{name}{device}{scheme}.png"));
@@ -54,6 +56,15 @@ fn main() {
                 println!("{}", file.display());
             }
         }
+    }
+    let top =
+        Screen::start(&net.server, "screen-256color", &format!("{} top", program("tcpwarden").display()));
+    for (key, name, shows) in [("Home", "top.txt", "TIME_WAIT"), ("Enter", "top-peer.txt", "R refused ")] {
+        top.keys(&[key]);
+        top.line(shows);
+        let file = directory.join(name);
+        fs::write(&file, top.lines().join("\n") + "\n").expect("the screen is written");
+        println!("{}", file.display());
     }
     for client in &mut load {
         client.paced();

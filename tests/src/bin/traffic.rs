@@ -47,7 +47,12 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [role, address, count, rest @ ..] = args.as_slice() else {
+    // Many run in one play: what goes wrong should say in which.
+    play_role(&args).with_context(|| args.join(" "))
+}
+
+fn play_role(args: &[String]) -> anyhow::Result<()> {
+    let [role, address, count, rest @ ..] = args else {
         bail!(
             "usage: traffic serve|connect|drain|flood|deaf|spoof|syn|welcome|pace|load|answer|ask|front|call ADDRESS COUNT …"
         );
@@ -118,7 +123,7 @@ fn main() -> anyhow::Result<()> {
 
 fn serve(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Socket>> {
     let listener = listen(address)?;
-    (0..count).map(|_| Ok(listener.accept()?.0)).collect()
+    (0..count).map(|_| Ok(listener.accept().context("nobody connects")?.0)).collect()
 }
 
 fn drain(address: SocketAddr, count: usize) -> anyhow::Result<()> {

@@ -4,23 +4,20 @@ use std::fs;
 
 use crate::agent::{Agent, Metrics};
 
-/// What is sampled, and by how much it may grow from the begin of the samples to their end: an allocator keeps a little of what
-/// it has seen, and a scrape may be under way.
+/// What is sampled after each fault, and by how much it may grow from the first round of faults to the last: an allocator keeps
+/// a little of what it has seen, and a scrape may be under way.
 const KINDS: [(&str, f64); 4] =
     [("own memory, KiB", 2_048.0), ("open files", 3.0), ("threads", 0.9), ("peers known", f64::INFINITY)];
 
 /// Accounts there is room for, and one for the rest of each direction.
 const MOST_PEERS: f64 = 128.0 + 1_024.0 + 2.0;
 
-/// Samples are put together in so many groups; the medians of the groups make the line.
-const GROUPS: usize = 6;
-
 /// One kind of what it holds.
 #[derive(Clone, Debug)]
 pub struct Growth {
     /// What.
     pub kind: &'static str,
-    /// The medians, in order.
+    /// The median of each round of faults, in order: what is held differs from fault to fault, so only rounds compare.
     pub medians: Vec<f64>,
     /// What the line through them rises by from its begin to its end.
     pub growth: f64,
@@ -58,25 +55,26 @@ impl Samples {
         (most > MOST_PEERS).then(|| format!("{most} peers known, with room for {MOST_PEERS}"))
     }
 
-    pub fn growth(&self) -> Vec<Growth> {
+    /// By what each grew, over rounds of so many faults.
+    pub fn growth(&self, faults: usize) -> Vec<Growth> {
         let kinds = KINDS.into_iter().zip(&self.samples);
         kinds
             .map(|((kind, allowed), samples)| {
-                let medians = medians(samples);
+                let medians = medians(samples, faults);
                 Growth { kind, growth: rise(&medians), medians, allowed }
             })
             .collect()
     }
 }
 
-fn medians(samples: &[f64]) -> Vec<f64> {
-    let group = samples.len().div_ceil(GROUPS).max(1);
-    let median = |group: &[f64]| {
-        let mut group = group.to_vec();
-        group.sort_by(f64::total_cmp);
-        group[group.len() / 2]
+/// The median of each round that is whole.
+fn medians(samples: &[f64], round: usize) -> Vec<f64> {
+    let median = |round: &[f64]| {
+        let mut round = round.to_vec();
+        round.sort_by(f64::total_cmp);
+        round[round.len() / 2]
     };
-    samples.chunks(group).map(median).collect()
+    samples.chunks_exact(round).map(median).collect()
 }
 
 /// By how much the line of least squares through evenly spaced values rises from the first to the last.
@@ -96,9 +94,9 @@ mod tests {
     #[test]
     fn a_line_rises_and_noise_does_not() {
         let leak: Vec<f64> = (0..60).map(|second| 100.0 + f64::from(second)).collect();
-        assert!((rise(&medians(&leak)) - 50.0).abs() < 1e-9);
+        assert!((rise(&medians(&leak, 10)) - 50.0).abs() < 1e-9);
         let noise: Vec<f64> = (0..60).map(|second| if second % 7 == 0 { 500.0 } else { 100.0 }).collect();
-        assert!(rise(&medians(&noise)).abs() < 1e-9);
+        assert!(rise(&medians(&noise, 10)).abs() < 1e-9);
         assert!(rise(&[]).abs() < 1e-9 && rise(&[3.0]).abs() < 1e-9);
     }
 }

@@ -148,9 +148,9 @@ pub fn play(plan: Plan, mut say: impl FnMut(&str)) -> Report {
                 let begun = Instant::now();
                 if rest >= plan.fault_every {
                     faults.next(&scraper);
-                }
-                if faults.all_done_once() {
-                    samples.take(&agent.scrape());
+                    if faults.all_done_once() {
+                        samples.take(&agent.scrape());
+                    }
                 }
                 let pause = plan.fault_every.saturating_sub(begun.elapsed());
                 thread::sleep(pause.min(end.saturating_duration_since(Instant::now())));
@@ -166,9 +166,9 @@ pub fn play(plan: Plan, mut say: impl FnMut(&str)) -> Report {
         drop(running);
     });
     report.wrong.extend(samples.out_of_bounds());
-    report.growth = samples.growth();
     (report.longest_gap, report.scrapes) = scraper.result();
     report.faults = faults.done();
+    report.growth = samples.growth(report.faults.len());
     report
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -138,9 +139,13 @@ pub(super) fn lab(image: &Image, programs: &[PathBuf], task: Task<'_>) -> anyhow
             // Nobody takes rights from a whole machine.
             fs::write(lab.join("filters"), "package:: --skip without_rights")?;
             script(&lab.join("play"), PLAY)?;
-            let units = root.join("etc/systemd/system/multi-user.target.wants");
-            fs::create_dir_all(&units)?;
+            let units = root.join("etc/systemd/system");
+            let wants = units.join("multi-user.target.wants");
+            fs::create_dir_all(&wants)?;
             fs::write(units.join("lab.service"), UNIT)?;
+            symlink("../lab.service", wants.join("lab.service"))?;
+            // Nothing tells systemd of the port's device here, which it would wait for.
+            symlink("/dev/null", units.join("serial-getty@ttyS0.service"))?;
             SYSTEMD_INIT
         }
     };

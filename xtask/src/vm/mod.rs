@@ -27,7 +27,7 @@ use self::{
 use crate::{
     package::{self, Shipped},
     setup,
-    shell::run,
+    shell::{output, run},
 };
 
 /// The scenarios that depend on the kernel. Left out are those about HTTP, receivers and files, which do not, and those whose load an
@@ -51,6 +51,9 @@ const QUICK_SCENARIOS: &[&str] =
 /// On which the package is installed: the oldest whose hooks are all typed tracepoints, as the scenarios expect.
 const PACKAGE_KERNEL: Kernel = Kernel::V6_12;
 
+/// Beside the log of a machine lies which agent was played.
+const AGENT: &str = "agent";
+
 /// A guest that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_mins(40);
 
@@ -59,7 +62,7 @@ pub(crate) struct Options {
     /// What CI has time for: the oldest and the newest kernel, no lockdown, a few scenarios
     #[arg(long, conflicts_with = "kernels")]
     quick: bool,
-    /// Only the package, installed on a machine that systemd has booted
+    /// Only the package, installed on a machine that systemd has booted; the README gets its table if all kernels have been played
     #[arg(long, conflicts_with_all = ["kernels", "quick"])]
     package: bool,
     /// Only these levels of lockdown [default: all]
@@ -75,23 +78,43 @@ pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
     setup::require_root("a system for the guests")?;
     setup::virtual_machines()?;
     let Shipped { binary, package } = package::package(&package::Options::default())?;
-    let programs = build(binary.clone())?;
-    if options.package {
-        return play_package(&package, &programs);
+    let (programs, agent) = (&build(binary.clone())?, &checksum(&binary)?);
+    if !options.package {
+        play_kernels(options, programs, agent)?;
     }
+    if options.quick {
+        return Ok(());
+    }
+    let played = all_played(agent);
+    if options.package || played.is_ok() {
+        play_package(&package, programs)?;
+    }
+    match played {
+        Ok(outcomes) => report::write(&report::table(&outcomes)),
+        Err(missing) => {
+            println!("the README keeps its table: {missing:#}");
+            Ok(())
+        }
+    }
+}
+
+/// Plays the scenarios on the kernels that are wanted.
+fn play_kernels(options: &Options, programs: &[PathBuf], agent: &str) -> anyhow::Result<()> {
     let (kernels, levels, scenarios): (&[Kernel], &[Lockdown], _) = if options.quick {
         (&[Kernel::V5_10, Kernel::Newest], &[Lockdown::None], QUICK_SCENARIOS)
     } else {
         (or_all(&options.kernels), or_all(&options.lockdown), SCENARIOS)
     };
-    let (system, programs) = (&guest::system()?, &programs);
+    let system = &guest::system()?;
     let mut outcomes = Vec::new();
     // Two at a time: an emulated machine waits as much as it computes.
     for pair in kernels.chunks(2) {
         let played: Vec<anyhow::Result<Vec<Outcome>>> = thread::scope(|scope| {
             let playing: Vec<_> = pair
                 .iter()
-                .map(|&kernel| scope.spawn(move || play_on(kernel, levels, scenarios, system, programs)))
+                .map(|&kernel| {
+                    scope.spawn(move || play_on(kernel, levels, scenarios, system, programs, agent))
+                })
                 .collect();
             let ended = playing.into_iter().map(ScopedJoinHandle::join);
             ended.map(|ended| ended.unwrap_or_else(|_| bail!("a thread panicked"))).collect()
@@ -104,19 +127,7 @@ pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
     if outcomes.iter().any(|outcome| outcome.failed > 0) {
         bail!("scenarios failed; {}/*.log has what the guests printed", kernels::CACHE);
     }
-    if options.quick {
-        return Ok(());
-    }
-    match all_played(&binary) {
-        Ok(outcomes) => {
-            play_package(&package, programs)?;
-            report::write(&report::table(&outcomes))
-        }
-        Err(missing) => {
-            println!("the README keeps its table: {missing:#}");
-            Ok(())
-        }
-    }
+    Ok(())
 }
 
 fn or_all<T: ValueEnum>(some: &[T]) -> &[T] {
@@ -124,15 +135,14 @@ fn or_all<T: ValueEnum>(some: &[T]) -> &[T] {
 }
 
 /// Everything that was played on this agent, now or before, on every kernel at every level of lockdown.
-fn all_played(agent: &Path) -> anyhow::Result<Vec<Outcome>> {
-    let built = fs::metadata(agent)?.modified()?;
+fn all_played(agent: &str) -> anyhow::Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for &kernel in Kernel::value_variants() {
         let image = kernel.fetch()?;
         for &lockdown in Lockdown::value_variants() {
             let log = machine::log(&log_name(&image, lockdown));
-            let played = fs::metadata(&log).and_then(|log| log.modified());
-            if !played.is_ok_and(|played| played > built) {
+            let played = fs::read_to_string(log.with_extension(AGENT));
+            if !played.is_ok_and(|played| played == agent) {
                 bail!("{} has not been played with lockdown {}", image.release, lockdown.name());
             }
             let outcome = Outcome::read(kernel, lockdown, &image.release, &machine::printed(&log)?)?;
@@ -143,6 +153,12 @@ fn all_played(agent: &Path) -> anyhow::Result<Vec<Outcome>> {
         }
     }
     Ok(outcomes)
+}
+
+/// Which agent it is: built again from the same, it is the same.
+fn checksum(agent: &Path) -> anyhow::Result<String> {
+    let line = output("sha256sum", &[&agent.to_string_lossy()]).context("cannot run sha256sum")?;
+    Ok(line.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 fn log_name(image: &Image, lockdown: Lockdown) -> String {
@@ -156,6 +172,7 @@ fn play_on(
     scenarios: &[&str],
     system: &Path,
     programs: &[PathBuf],
+    agent: &str,
 ) -> anyhow::Result<Vec<Outcome>> {
     let image = kernel.fetch()?;
     let lab = guest::lab(&image, programs, Task::Kernel(scenarios))?;
@@ -167,6 +184,7 @@ fn play_on(
         let log = log_name(&image, lockdown) + if scenarios == SCENARIOS { "" } else { "-quick" };
         let text =
             machine::boot(&image, lockdown, &log, &[system, &lab], PATIENCE).with_context(|| name.clone())?;
+        fs::write(machine::log(&log).with_extension(AGENT), agent)?;
         let outcome = Outcome::read(kernel, lockdown, &image.release, &text).with_context(|| name.clone())?;
         println!("  {name}: {outcome}");
         Ok(outcome)

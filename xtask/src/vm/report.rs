@@ -37,7 +37,9 @@ impl Outcome {
         release: &str,
         text: &str,
     ) -> anyhow::Result<Self> {
-        let mut parts = text.split("== ");
+        // A failed assertion prints such signs, too, but not at the beginning of a line.
+        let text = format!("\n{text}");
+        let mut parts = text.split("\n== ");
         let mut part = |name: &str| {
             let found = parts.find_map(|part| part.strip_prefix(name));
             found.with_context(|| format!("the guest did not get to its {name}"))
