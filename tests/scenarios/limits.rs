@@ -95,7 +95,7 @@ fn a_flood_of_a_million_forged_syns_leaves_the_real_peers_figures_right() {
     let capture = Capture::of(&pair.server, &format!("tcp and host {client}"));
     // What its first seconds and a first scrape take for good, it takes without a flood.
     sleep(Duration::from_secs(3));
-    agent.scrape();
+    let _ = agent.scrape();
     let memory = agent.own_memory_kib();
     let service = Traffic::welcome(&pair.server, server, PORT, 60, First::Server);
     let mut real = Traffic::pace(&pair.client, server, PORT, 12, 40.0, First::Server);

@@ -64,16 +64,17 @@ fn verdict(report: &Report) -> ExitCode {
     let mut complaints = wrong.clone();
     let grown = growth.iter().filter(|growth| growth.growth > growth.allowed);
     complaints.extend(grown.map(|growth| format!("{} grew by {:.1}", growth.kind, growth.growth)));
-    if *longest_gap > PATIENCE {
+    if longest_gap.time > PATIENCE {
         complaints.push("a scrape was not answered for more than a second".to_owned());
     }
     println!(
         "\n{connected} connections ({:.0} a second), {failed} failed; up to {most_time_waits} TIME_WAITs; {checkpoints} checkpoints; \
-         {} scrapes answered, {} not, the longest gap {:.2} s: {}",
+         {} scrapes answered, {} not, the longest gap {:.2} s (fault: {}): {}",
         *connected as f64 / seconds,
         scrapes.0,
         scrapes.1,
-        longest_gap.as_secs_f64(),
+        longest_gap.time.as_secs_f64(),
+        longest_gap.fault,
         if complaints.is_empty() { "as it should".to_owned() } else { complaints.join("; ") }
     );
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -92,7 +92,9 @@ impl<'a> Faults<'a> {
     pub fn next(&mut self, scraper: &Scraper<'_>) {
         let place = self.turn % Self::ALL.len();
         self.turn += 1;
-        Self::ALL[place].1(self, scraper);
+        let (name, make) = Self::ALL[place];
+        scraper.begins(name);
+        make(self, scraper);
         self.done[place] += 1;
     }
 

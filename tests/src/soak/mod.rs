@@ -16,7 +16,7 @@ use std::{
 };
 
 use self::{faults::Faults, figures::Figures, growth::Samples, scraper::Scraper};
-pub use self::{figures::Figure, growth::Growth};
+pub use self::{figures::Figure, growth::Growth, scraper::Gap};
 use crate::{
     agent::{Agent, Config},
     monitoring::sink::Sink,
@@ -47,7 +47,7 @@ pub struct Report {
     /// What the agent grew by after it was warm.
     pub growth: Vec<Growth>,
     /// The longest time without an answered scrape while the agent was not stopped.
-    pub longest_gap: Duration,
+    pub longest_gap: Gap,
     /// Scrapes answered, and not answered.
     pub scrapes: (u64, u64),
     /// Faults done, by name.
@@ -125,7 +125,7 @@ pub fn play(plan: Plan, mut say: impl FnMut(&str)) -> Report {
         figures: Vec::new(),
         wrong: Vec::new(),
         growth: Vec::new(),
-        longest_gap: Duration::ZERO,
+        longest_gap: Gap::default(),
         scrapes: (0, 0),
         faults: Vec::new(),
         checkpoints: 0,

@@ -27,7 +27,18 @@ struct Log {
     last: Option<Instant>,
     /// How long the agent has been stopped by us since then.
     stopped: Duration,
-    longest: Duration,
+    /// The last fault that has begun.
+    fault: &'static str,
+    longest: Gap,
+}
+
+/// A time without an answered scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gap {
+    /// How long.
+    pub time: Duration,
+    /// The fault that had begun last when it ended; empty before the first.
+    pub fault: &'static str,
 }
 
 /// Ends the scraper when it is dropped.
@@ -71,9 +82,18 @@ impl<'a> Scraper<'a> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if let Some(last) = log.last {
-            log.longest = log.longest.max((now - last).saturating_sub(log.stopped));
+            let time = (now - last).saturating_sub(log.stopped);
+            if time > log.longest.time {
+                log.longest = Gap { time, fault: log.fault };
+            }
         }
-        *log = Log { last: Some(now), stopped: Duration::ZERO, longest: log.longest };
+        log.last = Some(now);
+        log.stopped = Duration::ZERO;
+    }
+
+    /// A fault begins.
+    pub fn begins(&self, fault: &'static str) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).fault = fault;
     }
 
     /// The agent is stopped by `stop` meanwhile, and cannot answer.
@@ -86,7 +106,7 @@ impl<'a> Scraper<'a> {
     }
 
     /// The longest time without an answer, and how many scrapes were answered and not.
-    pub fn result(&self) -> (Duration, (u64, u64)) {
+    pub fn result(&self) -> (Gap, (u64, u64)) {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = [&self.answered, &self.unanswered].map(|count| count.load(Ordering::Relaxed));
         (log.longest, counts.into())
