@@ -132,7 +132,7 @@ fn at(size: u64, rounds: usize) -> Vec<Option<Measured>> {
                 sockets: middle(|(sockets, _)| *sockets),
                 wall_ms: Some(middle(|(_, spent)| spent.wall_ms)),
                 processor_ms: middle(|(_, spent)| spent.processor_ms),
-                memory_mib: Some(middle(|(_, spent)| spent.most_memory_mib)),
+                memory_mib: seen.last().and_then(|(_, spent)| spent.memory_mib),
             })
         })
         .collect()
@@ -146,6 +146,6 @@ fn scrape(host: &Host, exporter: &Started) -> Spent {
     Spent {
         wall_ms: begun.elapsed().as_secs_f64() * 1e3,
         processor_ms: (cost::processor_seconds(exporter.pid()) - before) * 1e3,
-        most_memory_mib: cost::own_memory_mib(exporter.pid()),
+        memory_mib: Some(cost::own_memory_mib(exporter.pid())),
     }
 }

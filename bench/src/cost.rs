@@ -45,15 +45,16 @@ pub fn maps_mib(pid: Pid) -> f64 {
     maps.values().sum::<u64>() as f64 / 1_048_576.0
 }
 
-/// What a command took that has ended.
+/// What a command took that has ended, or a request of something that goes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Spent {
     /// By the clock, in milliseconds.
     pub wall_ms: f64,
     /// Of processors, in milliseconds.
     pub processor_ms: f64,
-    /// The most memory it had, in MiB.
-    pub most_memory_mib: f64,
+    /// Memory of its own in MiB, of something that goes on. The kernel's most of a command (ru_maxrss) is that of whoever forked it
+    /// where that had more (fs/exec.c exec_mmap(), 6.18).
+    pub memory_mib: Option<f64>,
 }
 
 /// Runs a command to its end; what it prints goes nowhere.
@@ -68,7 +69,7 @@ pub fn spend(mut command: Command) -> Spent {
     Spent {
         wall_ms: begun.elapsed().as_secs_f64() * 1e3,
         processor_ms: ms(usage.ru_utime) + ms(usage.ru_stime),
-        most_memory_mib: usage.ru_maxrss as f64 / 1_024.0,
+        memory_mib: None,
     }
 }
 
