@@ -84,6 +84,13 @@ pub fn cold(_: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Called for each socket, and once after the last.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn walk(_: *mut core::ffi::c_void) -> i32 {
+    0
+}
+
 #[inline(always)]
 fn number() -> u32 {
     // SAFETY: the helper takes nothing.

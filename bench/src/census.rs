@@ -13,6 +13,7 @@ use crate::{
     load::{self, Plan},
     table::{Cell, Table, median},
     watcher::{self, Started},
+    yardsticks::Yardsticks,
 };
 
 /// So many sockets are counted.
@@ -22,7 +23,8 @@ const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 const LIFE: Duration = Duration::from_secs(58);
 
 /// The commands that count, and how they are called in a table.
-const WAYS: [(&str, &str); 6] = [
+const WAYS: [(&str, &str); 7] = [
+    ("an iterator that does nothing", ""),
     ("census of the daemon", ""),
     ("tcpwarden census", "tcpwarden census"),
     ("tcpwarden census --census iter", "tcpwarden census --census iter"),
@@ -90,6 +92,8 @@ fn at(size: u64, rounds: usize) -> Vec<Option<Measured>> {
     load::saturate(&host, Plan { peers: 100, time: LIFE, most: size });
     let _services = load::services(&host);
     let own_program = program("tcpwarden").to_string_lossy().into_owned();
+    let mut yardsticks = Yardsticks::load().expect("the kernel takes programs that do nothing");
+    yardsticks.load_walk().expect("the kernel takes an iterator");
     let mut seen: Vec<Vec<(f64, Spent)>> = vec![Vec::new(); WAYS.len()];
     for _ in 0..rounds {
         for ((name, line), seen) in WAYS.iter().zip(&mut seen) {
@@ -99,6 +103,7 @@ fn at(size: u64, rounds: usize) -> Vec<Option<Measured>> {
             let before = truth::time_wait_buckets(&host) as f64;
             let spent = match *name {
                 "census of the daemon" => continue,
+                "an iterator that does nothing" => host.enter(|| walk(&mut yardsticks)),
                 "node_exporter, tcpstat" => scrape(&host, &exporter),
                 _ => {
                     let words: Vec<&str> = line
@@ -136,6 +141,17 @@ fn at(size: u64, rounds: usize) -> Vec<Option<Measured>> {
             })
         })
         .collect()
+}
+
+/// What a walk over all sockets costs that does nothing with them.
+fn walk(yardsticks: &mut Yardsticks) -> Spent {
+    let (begun, before) = (Instant::now(), cost::thread_ms());
+    yardsticks.walk().expect("the sockets are walked");
+    Spent {
+        wall_ms: begun.elapsed().as_secs_f64() * 1e3,
+        processor_ms: cost::thread_ms() - before,
+        memory_mib: None,
+    }
 }
 
 /// What a scrape of node_exporter costs.

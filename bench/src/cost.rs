@@ -7,13 +7,22 @@ use std::{
 };
 
 use procfs::process::{Process, Stat};
-use rustix::process::Pid;
+use rustix::{
+    process::Pid,
+    time::{ClockId, clock_gettime},
+};
 
 /// Processor time of a process and of its children that have ended, in seconds.
 pub fn processor_seconds(pid: Pid) -> f64 {
     let Stat { utime, stime, cutime, cstime, .. } = process(pid).stat().expect("it runs");
     let children = u64::try_from(cutime + cstime).unwrap_or_default();
     (utime + stime + children) as f64 / procfs::ticks_per_second() as f64
+}
+
+/// Processor time of this thread, in milliseconds.
+pub fn thread_ms() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
 
 /// Memory of its own, resident, in MiB: what no file backs.

@@ -1,12 +1,15 @@
 //! The programs to compare with.
 
-use std::fs;
+use std::{
+    fs,
+    io::{ErrorKind, Read as _},
+};
 
 use anyhow::Context as _;
 use aya::{
     Btf, Ebpf, include_bytes_aligned,
     maps::HashMap,
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, TracePoint},
+    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, TracePoint},
 };
 
 /// The programs that do one thing: name, what that is, and the program that does all but that.
@@ -53,6 +56,26 @@ impl Yardsticks {
         }
         let types = Btf::from_sys_fs()?;
         PIECES.iter().try_for_each(|(name, ..)| self.attach_typed(name, &types))
+    }
+
+    /// Loads the program that [`Self::walk`] runs.
+    pub fn load_walk(&mut self) -> anyhow::Result<()> {
+        let walk: &mut Iter = self.program("walk")?.try_into()?;
+        Ok(walk.load("tcp", &Btf::from_sys_fs()?)?)
+    }
+
+    /// Visits all TCP sockets of the namespace of this thread, and does nothing with them.
+    pub fn walk(&mut self) -> anyhow::Result<()> {
+        let walk: &mut Iter = self.program("walk")?.try_into()?;
+        let link = walk.attach()?;
+        let mut file = walk.take_link(link)?.into_file()?;
+        // The kernel interrupts itself every million sockets (kernel/bpf/bpf_iter.c bpf_seq_read(), 6.18).
+        while let Err(error) = file.read(&mut [0; 8]) {
+            if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     fn attach_typed(&mut self, name: &str, types: &Btf) -> anyhow::Result<()> {
