@@ -145,18 +145,15 @@ fn a_flood_of_a_million_forged_syns_leaves_the_real_peers_figures_right() {
     let most = flooded_memory(text.len() as u64);
     assert!(
         grown < most,
-        "its memory grew by {grown} bytes; half-open accounts, history, two scrapes and holes explain {most}"
+        "its memory grew by {grown} bytes; half-open accounts, history and two scrapes explain {most}"
     );
 }
 
-/// Bytes that the flood's addresses and what is made of them may take: the half-open accounts, as documented; the figures of a
-/// minute and of an hour of a hundred accounts, 160 bytes each, that the history gathers; and the last scrape's text, which is
-/// kept while the next is written. What of it lives is 10.5 MB by a profile of the heap; the C library's allocator keeps a heap
-/// with holes for each of the agent's threads, which made 11.9 to 14.3 MB resident. Eight bytes kept of each forged address
-/// would be too many.
+/// Bytes that the flood's addresses and what is made of them may take: the half-open accounts, as documented (2 KB live of each, by a
+/// profile of the heap; the rest is what the allocator keeps); the figures of a minute and of an hour of a hundred accounts, 160 bytes
+/// each, that the history gathers; and the last scrape's text, which is kept while the next is written.
 const fn flooded_memory(text: u64) -> u64 {
-    let holes = 3 << 20;
-    4_096 * 3_000 + 100 * 2 * 60 * 160 + 2 * text + holes
+    4_096 * 3_000 + 100 * 2 * 60 * 160 + 2 * text
 }
 
 /// Seconds of load while nobody reads what is known of refused SYNs, and then while the agent does.

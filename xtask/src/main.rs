@@ -47,7 +47,7 @@ enum Cli {
         #[arg(long, default_value_t = 60)]
         minutes: u64,
     },
-    /// Measure what the daemon costs, side by side with other tools (half an hour, alone on the machine); prints tables, writes them and
+    /// Measure what the daemon costs, side by side with other tools (a quarter of an hour, alone on the machine); prints tables, writes them and
     /// plots to target/bench
     Bench {
         /// Which parts, and how many rounds; `-- --help` tells
