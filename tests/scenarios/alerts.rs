@@ -2,7 +2,11 @@
 
 use lab::alerting::{Ends, MOMENTS, play};
 
-#[test]
+lab::scenarios! {
+    Staged 120 s:
+        everyone_hears_of_the_incident_and_of_its_end;
+}
+
 fn everyone_hears_of_the_incident_and_of_its_end() {
     let story = play(Ends::Soon, |_, _| {});
     let missing: Vec<&str> =

@@ -4,11 +4,21 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use lab::{
     agent::{Agent, Config, Metrics, Series},
+    attaching::exact,
     eventually,
     topology::{Family, Pair, address, pair},
     traffic::{First, Traffic},
     truth,
 };
+
+lab::scenarios! {
+    Others 5 s:
+        every_source_agrees_with_ss_on_every_state;
+    Staged 30 s:
+        pools_fill_between_two_censuses;
+    Staged 20 s:
+        two_hundred_thousand_time_waits_of_three_peers;
+}
 
 /// The three addresses of the client host.
 const PEERS: [u8; 3] = [11, 12, 13];
@@ -26,7 +36,6 @@ fn time_wait(sockets: truth::Sockets) -> BTreeMap<(IpAddr, u16), u64> {
     in_time_wait.map(|((peer, port, _), count)| ((peer, port), count)).collect()
 }
 
-#[test]
 fn two_hundred_thousand_time_waits_of_three_peers() {
     let pair = pair();
     pair.server.sysctl("net.ipv4.tcp_max_tw_buckets", "400000");
@@ -34,6 +43,7 @@ fn two_hundred_thousand_time_waits_of_three_peers() {
         pair.client.sh(&format!("ip addr add {}/24 dev eth0", address(Family::V4, peer)));
     }
     let agent = Agent::start(&pair.server, &[]);
+    let _exact = exact();
     // Of its own; pages of the program itself are read in as its parts are first used.
     let memory = || agent.own_memory_kib();
     let before = memory();
@@ -127,7 +137,6 @@ const POOL: u64 = 4_000;
 const TAKEN: [u64; 3] = [500, 1_000, 1_500];
 
 /// A census of very many sockets is taken once a minute. Meanwhile pools are followed by the counters, which are read each second.
-#[test]
 fn pools_fill_between_two_censuses() {
     let pair = pair();
     let (client, server) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
@@ -137,6 +146,7 @@ fn pools_fill_between_two_censuses() {
         19_999 + POOL
     ));
     let agent = Agent::start(&pair.server, &config.args());
+    let _exact = exact();
     let port = PORTS[0];
     let _service = Traffic::welcome(&pair.server, server, port, 60, First::Server);
     let _load = Traffic::pace(&pair.client, server, port, 30, 100.0, First::Server);
@@ -167,7 +177,6 @@ fn pools_fill_between_two_censuses() {
 }
 
 /// One of each state that can be held still, in both directions, IPv4, IPv6 and v4-mapped.
-#[test]
 fn every_source_agrees_with_ss_on_every_state() {
     let pair = pair();
     let mut held = Vec::new();

@@ -6,27 +6,29 @@ use lab::{
     aborted_early::{self, Entrance, Tls},
     agent::{Agent, Config},
     alarms::{Alarm, exactly},
+    attaching::exact,
     dns::{Dns, Resolver},
     failover::{self, Cluster, Death},
     hanging_dependency::{self, Link, Shop},
     lan::{DNS, Lan, OURS},
     nat::{Nat, Pool, nat},
-    plays::until_right,
     stale_address::{self, Tier},
     story::Story,
     topology::Family,
     traffic::{First, Traffic},
 };
 
+lab::scenarios! {
+    Staged 80 s:
+        five_incidents_at_once;
+}
+
 const NAT_PORT: u16 = 443;
 
-#[test]
 fn five_incidents_at_once() {
-    until_right(|| {
-        let mut story = Story::quiet();
-        play(&mut story);
-        story.outcome()
-    });
+    let mut story = Story::quiet();
+    play(&mut story);
+    story.end();
 }
 
 fn play(story: &mut Story) {
@@ -45,6 +47,7 @@ fn play(story: &mut Story) {
     let _service = Traffic::welcome(host, server, NAT_PORT, 300, First::Server);
     let config = Config::new(&[stale_address::watch(), failover::watch()].concat());
     let agent = Agent::start_seeing(host, &resolver, &config);
+    let _exact = exact();
     let well = tier.customers();
     thread::sleep(Duration::from_secs(4));
     drop(well.told());

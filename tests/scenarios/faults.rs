@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, net::IpAddr, os::unix::fs::PermissionsExt a
 use aya::programs::loaded_programs;
 use lab::{
     agent::{Agent, Config, Ended},
+    attaching::attaching,
     eventually,
     host::Host,
     program,
@@ -12,6 +13,17 @@ use lab::{
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
+
+lab::scenarios! {
+    Others 10 s:
+        a_second_agent_signals_and_kill;
+    Others 5 s:
+        wrong_usage_and_wrong_config_exit_with_2,
+        a_port_in_use,
+        missing_rights,
+        a_kernel_without_ebpf,
+        tracefs_absent;
+}
 
 /// It failed with `code` and one line that has all of `words`.
 fn assert_refused(refusal: &Ended, code: i32, words: &[&str]) {
@@ -33,7 +45,6 @@ fn assert_gone(programs: &BTreeSet<u32>) {
     });
 }
 
-#[test]
 fn wrong_usage_and_wrong_config_exit_with_2() {
     let host = Host::new("host");
     let directory = TempDir::new().expect("a temporary directory");
@@ -76,7 +87,6 @@ fn wrong_usage_and_wrong_config_exit_with_2() {
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
 }
 
-#[test]
 fn a_port_in_use() {
     let host = Host::new("host");
     let _taken = Traffic::serve(&host, IpAddr::from([127, 0, 0, 1]), 9796, 1, "hold");
@@ -84,7 +94,6 @@ fn a_port_in_use() {
     assert_refused(&refusal, 1, &["127.0.0.1:9796", "(os error 98)", "--web.listen-address"]);
 }
 
-#[test]
 fn missing_rights() {
     let host = Host::new("host");
     // Nobody must be able to reach the binary.
@@ -119,7 +128,6 @@ fn missing_rights() {
     assert_refused(&Agent::once(&host, &only_one_missing, &["run"]), 1, &["missing right CAP_BPF:"]);
 }
 
-#[test]
 fn a_kernel_without_ebpf() {
     let host = Host::new("host");
     let without = program("without-bpf");
@@ -128,12 +136,12 @@ fn a_kernel_without_ebpf() {
     assert_refused(&Agent::once(&host, &wrapper, &["check"]), 1, &["no eBPF"]);
 }
 
-#[test]
 fn tracefs_absent() {
     let host = Host::new("host");
     let agent = program("tcpwarden");
     let without_tracefs = |args: &str| {
         let script = format!("umount /sys/kernel/tracing && exec {} {args}", agent.display());
+        let _attaching = attaching();
         let mut command = host.command("unshare");
         let output = command.args(["--mount", "sh", "-c", &script]).output().expect("nsenter runs");
         Ended {
@@ -155,7 +163,6 @@ fn tracefs_absent() {
     assert!(check.code == Some(0) && check.stdout.contains("tracefs not mounted"), "{check:?}");
 }
 
-#[test]
 fn a_second_agent_signals_and_kill() {
     let host = Host::new("host");
     let mut first = Agent::start(&host, &[]);

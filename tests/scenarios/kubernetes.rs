@@ -4,16 +4,22 @@ use std::{fs, time::Duration};
 
 use lab::{
     agent::Agent,
+    attaching::exact,
     host::Host,
     pod::Pod,
     topology::{Family, Pair, pair},
     traffic::Traffic,
 };
 
+lab::scenarios! {
+    Others 5 s:
+        the_rights_of_the_manifest_are_enough_and_all_there_is,
+        the_memory_limit_of_the_manifest_has_room_for_the_default_limits;
+}
+
 const PORT: u16 = 9001;
 const CONNECTIONS: usize = 25;
 
-#[test]
 fn the_rights_of_the_manifest_are_enough_and_all_there_is() {
     let pair = pair();
     let pod = Pod::new();
@@ -52,6 +58,7 @@ fn the_rights_of_the_manifest_are_enough_and_all_there_is() {
     }
 
     // What happens on the node is seen from within the pod.
+    let _exact = exact();
     let server_address = Pair::server_address(Family::V4);
     let server = Traffic::drain(&pair.server, server_address, PORT, CONNECTIONS);
     Traffic::flood(&pair.client, Pair::client_address(Family::V4), server_address, PORT, CONNECTIONS)
@@ -66,7 +73,6 @@ fn the_rights_of_the_manifest_are_enough_and_all_there_is() {
     });
 }
 
-#[test]
 fn the_memory_limit_of_the_manifest_has_room_for_the_default_limits() {
     let host = Host::new("node");
     let pod = Pod::new();

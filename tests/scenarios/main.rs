@@ -1,6 +1,6 @@
 //! Every scenario plays on a kernel and needs root; where either is missing it fails and says so.
 
-#![expect(clippy::expect_used, reason = "a scenario fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a scenario fails by panicking")]
 
 mod alerts;
 mod census;
@@ -31,3 +31,37 @@ mod top;
 mod usual;
 mod verifier;
 mod web_config;
+
+fn main() -> std::process::ExitCode {
+    lab::suite::run(&[
+        alerts::SCENARIOS,
+        census::SCENARIOS,
+        endings::SCENARIOS,
+        everything::SCENARIOS,
+        faults::SCENARIOS,
+        history::SCENARIOS,
+        incidents::SCENARIOS,
+        kubernetes::SCENARIOS,
+        limits::SCENARIOS,
+        metrics::SCENARIOS,
+        monitoring::SCENARIOS,
+        names::SCENARIOS,
+        nat_pool::SCENARIOS,
+        old_syns::SCENARIOS,
+        outages::SCENARIOS,
+        outbound::SCENARIOS,
+        package::SCENARIOS,
+        page::SCENARIOS,
+        preexisting::SCENARIOS,
+        receivers::SCENARIOS,
+        rights::SCENARIOS,
+        service::SCENARIOS,
+        soak::SCENARIOS,
+        starts::SCENARIOS,
+        syn_watch::SCENARIOS,
+        top::SCENARIOS,
+        usual::SCENARIOS,
+        verifier::SCENARIOS,
+        web_config::SCENARIOS,
+    ])
+}

@@ -8,16 +8,28 @@ use std::{
 
 use lab::{
     agent::{Agent, Config, Metrics, Series},
+    attaching::exact,
     eventually,
     topology::{Family, Pair, address, pair},
     traffic::Traffic,
 };
 use rustix::process::Signal;
 
+lab::scenarios! {
+    Others 10 s:
+        a_peer_of_which_only_a_syn_was_seen_is_forgotten;
+    Others 5 s:
+        promtool_and_the_endpoints,
+        every_series_exists_from_the_start,
+        groups_top_k_and_reload,
+        a_peer_that_went_away_loses_its_series_and_is_counted;
+}
+
 const PORT: u16 = 8001;
 
 /// `count` connections from one address of the client host.
 fn traffic(pair: &Pair, from: u8, count: usize) {
+    let _exact = exact();
     let server_address = Pair::server_address(Family::V4);
     let server = Traffic::drain(&pair.server, server_address, PORT, count);
     let client = Traffic::flood(&pair.client, address(Family::V4, from), server_address, PORT, count);
@@ -31,7 +43,6 @@ fn add_addresses(pair: &Pair, hosts: impl IntoIterator<Item = u8>) {
     }
 }
 
-#[test]
 fn promtool_and_the_endpoints() {
     let pair = pair();
     let agent = Agent::start(&pair.server, &["--web.telemetry-path", "/metrics"]);
@@ -79,7 +90,6 @@ fn promtool_and_the_endpoints() {
     }
 }
 
-#[test]
 fn every_series_exists_from_the_start() {
     let pair = pair();
     let metrics = Agent::start(&pair.server, &[]).scrape();
@@ -108,7 +118,6 @@ fn every_series_exists_from_the_start() {
     }
 }
 
-#[test]
 fn groups_top_k_and_reload() {
     let pair = pair();
     let grouped =
@@ -176,7 +185,6 @@ fn groups_top_k_and_reload() {
     });
 }
 
-#[test]
 fn a_peer_that_went_away_loses_its_series_and_is_counted() {
     let pair = pair();
     let config = Config::new("[limits]\nforget_after = \"2s\"\n");
@@ -200,7 +208,6 @@ fn a_peer_that_went_away_loses_its_series_and_is_counted() {
     });
 }
 
-#[test]
 fn a_peer_of_which_only_a_syn_was_seen_is_forgotten() {
     let pair = pair();
     // What the server answers goes to the client's host, where nobody wants it; it gives up soon.

@@ -16,6 +16,13 @@ use lab::{
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+lab::scenarios! {
+    Others 20 s:
+        monitoring_tells_the_sink_of_an_alert_and_of_its_end;
+    Others 5 s:
+        monitoring_sink_answers_as_it_is_told;
+}
+
 const EXPORTER: u16 = 9100;
 const SINK: u16 = 9099;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,7 +67,6 @@ fn payload(received: &Received) -> Vec<(String, Labels)> {
     alerts.iter().map(alert).collect()
 }
 
-#[test]
 fn monitoring_tells_the_sink_of_an_alert_and_of_its_end() {
     let host = Host::new("monitor");
     let exporter = Sink::start(&host, EXPORTER);
@@ -136,7 +142,6 @@ scrape_configs:
     assert!(posts.is_sorted_by_key(|post| post.at), "{posts:?}");
 }
 
-#[test]
 fn monitoring_sink_answers_as_it_is_told() {
     let host = Host::new("monitor");
     let sink = Sink::start(&host, SINK);

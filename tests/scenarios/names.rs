@@ -5,16 +5,23 @@ use std::time::{Duration, Instant};
 use lab::{
     agent::{Agent, Config, Series},
     alarms::{Alarm, exactly},
+    attaching::exact,
     dns::{
         Resolver,
         odd::{MANY, OddDns},
     },
     host::Host,
     lan::{DNS, Lan, OURS},
-    plays::until_right,
     story::Story,
     traffic::{First, Traffic},
 };
+
+lab::scenarios! {
+    Others 5 s:
+        a_port_of_zero_and_a_name_that_is_given_twice;
+    Staged 60 s:
+        names_that_are_answered_as_none_should;
+}
 
 const CLIENT: u8 = 20;
 const PORT: u16 = 8001;
@@ -35,13 +42,10 @@ fn watch() -> String {
     NAMES.map(|(name, ..)| format!("[[watch]]\nname = \"{name}\"\nport = {PORT}\n")).concat()
 }
 
-#[test]
 fn names_that_are_answered_as_none_should() {
-    until_right(|| {
-        let mut story = Story::quiet();
-        odd(&mut story);
-        story.outcome()
-    });
+    let mut story = Story::quiet();
+    odd(&mut story);
+    story.end();
 }
 
 fn odd(story: &mut Story) {
@@ -50,6 +54,7 @@ fn odd(story: &mut Story) {
     let dns = OddDns::start(&server, Lan::address(OURS));
     let config = Config::new(&watch());
     let agent = Agent::start_seeing(&host, &Resolver::at(Lan::address(DNS)), &config);
+    let _exact = exact();
     let memory = agent.own_memory_kib();
     let _service = Traffic::welcome(&host, [0; 4].into(), PORT, 120, First::Server);
     let calls = figures_are_right(story, &agent, &client, 0);
@@ -108,12 +113,11 @@ fn figures_are_right(story: &mut Story, agent: &Agent<'_>, client: &Host, before
     let of = Series { peer: &theirs, port: &port, direction: "inbound" };
     story.holds(failed == 0, format!("{failed} calls failed"));
     let closes = || agent.scrape().peer("peer_closes_total", of, &[("by", "local")]);
-    story.same_count("closes", all, closes);
+    story.same_count("closes", all, agent, closes);
     story.same("TIME_WAITs", &all, || agent.scrape().peer("peer_sockets", of, &[("state", "time_wait")]));
     all
 }
 
-#[test]
 fn a_port_of_zero_and_a_name_that_is_given_twice() {
     let host = Host::new("host");
     for (text, words) in [

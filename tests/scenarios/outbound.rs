@@ -4,11 +4,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab::{
     agent::{Agent, Config, Metrics, Series},
+    attaching::exact,
     capture::Capture,
     eventually,
     topology::{Family, Pair, pair},
     traffic::Traffic,
 };
+
+lab::scenarios! {
+    Staged 10 s:
+        what_calls_cost_and_which_thread_makes_them_by_classic_hooks,
+        connections_that_wait_for_an_answer_are_told_from_those_that_idle;
+    Staged 5 s:
+        what_calls_cost_and_which_process_makes_them;
+}
 
 const ANSWERED: u16 = 5_200;
 const UNANSWERED: u16 = 5_201;
@@ -43,6 +52,7 @@ fn calls(hooks: &str, process: &str) {
     // Since 6.5 the first four are sent again a second apart, on top.
     let _ = pair.client.command("sysctl").args(["-qw", "net.ipv4.tcp_syn_linear_timeouts=0"]).output();
     let agent = Agent::start(&pair.client, &["--hooks", hooks]);
+    let _exact = exact();
     let capture = Capture::start(&pair.client);
 
     // Each port: when its calls began and ended by our own clock.
@@ -94,17 +104,14 @@ fn calls(hooks: &str, process: &str) {
     });
 }
 
-#[test]
 fn what_calls_cost_and_which_process_makes_them() {
     calls("btf", "traffic");
 }
 
-#[test]
 fn what_calls_cost_and_which_thread_makes_them_by_classic_hooks() {
     calls("tracepoint", "caller");
 }
 
-#[test]
 fn connections_that_wait_for_an_answer_are_told_from_those_that_idle() {
     let pair = pair();
     let server = Pair::server_address(Family::V4);
@@ -114,6 +121,7 @@ fn connections_that_wait_for_an_answer_are_told_from_those_that_idle() {
     pair.server.feed("nft", &["-f", "-"], &quiet);
     let config = Config::new("[census]\nstalled_after = \"2s\"\n");
     let agent = Agent::start(&pair.client, &config.args());
+    let _exact = exact();
     // Server, client, how many, and how many of them wait.
     let plays: [(u16, &str, &str, usize, u64); 5] = [
         (5_210, "hold", "write,hold", 4, 4),                 // asked, not answered

@@ -6,11 +6,22 @@ use aya::programs::loaded_programs;
 use lab::{
     agent::{Metrics, Series},
     eventually,
+    inconclusive::{self, Count},
     machine::{Machine, Rights, Version},
-    plays::{Outcome, lacks_a_few, until_right},
     traffic::{First, Traffic},
     truth,
 };
+
+lab::scenarios! {
+    Nothing 20 s:
+        an_upgrade_under_traffic_keeps_what_was_edited;
+    Nothing 10 s:
+        killed_or_hanging_it_is_started_again;
+    Nothing 5 s:
+        a_clean_machine_runs_it_and_forgets_it,
+        it_reloads_all_or_nothing_and_the_journal_knows_what_is_bad,
+        without_rights_it_is_installed_all_the_same_and_says_why;
+}
 
 const CONFIG: &str = "/etc/tcpwarden/tcpwarden.toml";
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -71,7 +82,6 @@ fn files(machine: &Machine) -> BTreeSet<String> {
     machine.sh(list).lines().map(str::to_owned).collect()
 }
 
-#[test]
 fn a_clean_machine_runs_it_and_forgets_it() {
     let machine = Machine::boot(Rights::Whole);
     let before = files(&machine);
@@ -102,7 +112,7 @@ fn a_clean_machine_runs_it_and_forgets_it() {
     assert!(field("Uid:").is_some_and(|uid| !uid.starts_with('0')), "{status}");
     assert!(machine.sh("systemd-analyze security --no-pager --threshold=20 tcpwarden").contains("OK"));
 
-    until_right(|| connections_are_those_of_the_kernel(&machine));
+    connections_are_those_of_the_kernel(&machine);
 
     let programs = programs_of_the_service(&machine);
     machine.sh("apt-get remove --yes tcpwarden");
@@ -120,7 +130,7 @@ fn a_clean_machine_runs_it_and_forgets_it() {
 }
 
 /// The kernel counts every connection that was accepted; so does the service.
-fn connections_are_those_of_the_kernel(machine: &Machine) -> Outcome<()> {
+fn connections_are_those_of_the_kernel(machine: &Machine) {
     const CONNECTIONS: usize = 50;
     let port = PORT.to_string();
     let peer = LOOPBACK.to_string();
@@ -143,16 +153,11 @@ fn connections_are_those_of_the_kernel(machine: &Machine) -> Outcome<()> {
         let right = sockets(truth::sockets_by_local_port(machine.host()));
         if told == right && !right.is_empty() { Ok(()) } else { Err(format!("told {told:?}, ss {right:?}")) }
     });
-    let told = told(&scrape(machine)) - told_before;
-    if told == accepted {
-        Outcome::Right(())
-    } else {
-        assert!(lacks_a_few([(told, accepted)]), "{told} connections told, {accepted} accepted");
-        Outcome::Void(format!("{told} of {accepted}"))
-    }
+    let metrics = scrape(machine);
+    let count = Count { what: "connections".to_owned(), told: told(&metrics) - told_before, truth: accepted };
+    inconclusive::compare([count], &metrics).unwrap_or_else(|complaint| panic!("{complaint}"));
 }
 
-#[test]
 fn it_reloads_all_or_nothing_and_the_journal_knows_what_is_bad() {
     let machine = installed();
     let process = machine.service("MainPID");
@@ -189,7 +194,6 @@ fn it_reloads_all_or_nothing_and_the_journal_knows_what_is_bad() {
     assert_eq!(machine.service("ActiveState"), "failed", "{bad}");
 }
 
-#[test]
 fn killed_or_hanging_it_is_started_again() {
     let machine = installed();
     machine.sh("mkdir -p /run/systemd/system/tcpwarden.service.d
@@ -208,7 +212,6 @@ fn killed_or_hanging_it_is_started_again() {
     assert!(journal(&machine, "").contains("Watchdog timeout"), "{}", journal(&machine, ""));
 }
 
-#[test]
 fn an_upgrade_under_traffic_keeps_what_was_edited() {
     let machine = installed();
     machine.sh(&format!(
@@ -225,7 +228,7 @@ fn an_upgrade_under_traffic_keeps_what_was_edited() {
     restarted(&machine, &before);
     let (connected, failed) = client.paced();
     assert!(connected > 0 && failed == 0, "{failed} connections failed, {connected} came about");
-    until_right(|| connections_are_those_of_the_kernel(&machine));
+    connections_are_those_of_the_kernel(&machine);
 
     assert!(machine.sh("dpkg-query --show --showformat='${Version}' tcpwarden").ends_with("+next"));
     assert_eq!(machine.sh(&format!("cat {CONFIG}")), edited);
@@ -233,7 +236,6 @@ fn an_upgrade_under_traffic_keeps_what_was_edited() {
     assert!(!new.contains("max_requests") && !new.contains("exported_peers = 7"));
 }
 
-#[test]
 fn without_rights_it_is_installed_all_the_same_and_says_why() {
     let machine = Machine::boot(Rights::WithoutBpf);
     // Tried as often as anywhere, but sooner.

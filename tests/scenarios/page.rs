@@ -12,6 +12,13 @@ use lab::{
 };
 use serde_json::{Value, json};
 
+lab::scenarios! {
+    Others 20 s:
+        the_pages_show_what_the_api_tells_and_are_good_to_read;
+    Others 5 s:
+        the_browser_complains_where_there_is_something_to_complain_of;
+}
+
 const PORT: u16 = 443;
 const URL: &str = "http://127.0.0.1:9796";
 
@@ -109,7 +116,6 @@ fn assert_sound(browser: &mut Browser, what: &str) {
     }
 }
 
-#[test]
 fn the_pages_show_what_the_api_tells_and_are_good_to_read() {
     let net = nat(&Pool { family: Family::V4, addresses: 3, ports: Some(2048..=2111), loses_bare_ack: true });
     let groups: Vec<String> = (1..)
@@ -204,7 +210,6 @@ fn the_pages_show_what_the_api_tells_and_are_good_to_read() {
 }
 
 /// What [`assert_sound`] looks for is found where it is.
-#[test]
 fn the_browser_complains_where_there_is_something_to_complain_of() {
     let net = nat(&Pool { family: Family::V4, addresses: 1, ports: None, loses_bare_ack: false });
     let _agent = Agent::start(&net.server, &[]);

@@ -18,6 +18,21 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+lab::scenarios! {
+    Others 30 s:
+        receivers_that_are_down_cost_nothing_and_hear_the_state_of_now;
+    Others 20 s:
+        a_restart_announces_nothing_twice_and_ends_what_is_over,
+        every_bad_file_is_refused_and_the_old_one_stays_in_force;
+    Others 10 s:
+        an_alertmanager_with_tls_and_a_password,
+        the_journal_has_an_alert_with_its_parts_as_fields;
+    Others 5 s:
+        a_reload_keeps_what_is_told_and_takes_up_new_receivers,
+        a_signature_that_openssl_makes_too,
+        check_says_who_cannot_be_reached_and_what_overlaps;
+}
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Queues are judged at once, so that a play is short.
@@ -81,7 +96,6 @@ fn raised(agent: &Agent<'_>, ports: &[u16]) {
     });
 }
 
-#[test]
 fn receivers_that_are_down_cost_nothing_and_hear_the_state_of_now() {
     let host = Host::new("host");
     let sinks = [("away", 9097), ("hangs", 9098), ("fails", 9099)]
@@ -157,7 +171,6 @@ fn receivers_that_are_down_cost_nothing_and_hear_the_state_of_now() {
     assert_eq!(count("superseded"), Some(3.0));
 }
 
-#[test]
 fn a_restart_announces_nothing_twice_and_ends_what_is_over() {
     let host = Host::new("host");
     let sink = Sink::start(&host, 9099);
@@ -197,7 +210,6 @@ fn a_restart_announces_nothing_twice_and_ends_what_is_over() {
     assert_eq!(since, right, "who reads only what came after the restart knows what is raised");
 }
 
-#[test]
 fn a_reload_keeps_what_is_told_and_takes_up_new_receivers() {
     let host = Host::new("host");
     let (one, two) = (Sink::start(&host, 9098), Sink::start(&host, 9099));
@@ -218,7 +230,6 @@ fn a_reload_keeps_what_is_told_and_takes_up_new_receivers() {
     assert_eq!(told(&one.received()), firing, "it knows already");
 }
 
-#[test]
 fn every_bad_file_is_refused_and_the_old_one_stays_in_force() {
     let host = Host::new("host");
     let config = Config::new(FAST);
@@ -254,7 +265,6 @@ fn every_bad_file_is_refused_and_the_old_one_stays_in_force() {
     eventually(PATIENCE, || if in_force() { Ok(()) } else { Err("it is not in force".to_owned()) });
 }
 
-#[test]
 fn a_signature_that_openssl_makes_too() {
     let host = Host::new("host");
     let sink = Sink::start(&host, 9099);
@@ -288,7 +298,6 @@ fn a_signature_that_openssl_makes_too() {
     assert!(status == 200 && page.starts_with("# ListenQueueOverflow"), "{page:.100}");
 }
 
-#[test]
 fn an_alertmanager_with_tls_and_a_password() {
     let host = Host::new("host");
     let directory = certificates();
@@ -353,7 +362,6 @@ fn an_alertmanager_with_tls_and_a_password() {
     assert!(alerts[0].ends_at > alerts[0].starts_at, "it ends by itself if nobody repeats it");
 }
 
-#[test]
 fn the_journal_has_an_alert_with_its_parts_as_fields() {
     let host = Host::new("host");
     let journal = Journal::start();
@@ -377,7 +385,6 @@ fn the_journal_has_an_alert_with_its_parts_as_fields() {
     assert!(agent.scrape().value("notifications_total", &[("outcome", "failed")]) == Some(0.0));
 }
 
-#[test]
 fn check_says_who_cannot_be_reached_and_what_overlaps() {
     let host = Host::new("host");
     let _sink = Sink::start(&host, 9098);

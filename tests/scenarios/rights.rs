@@ -4,12 +4,21 @@ use std::{fs, net::IpAddr, time::Duration};
 
 use lab::{
     agent::{Agent, Config, Series},
+    attaching::exact,
     eventually,
     host::Host,
     traffic::Traffic,
     truth,
 };
 use rustix::process::Signal;
+
+lab::scenarios! {
+    Others 10 s:
+        typed_hooks_and_the_iterator_need_none,
+        classic_hooks_and_netlink_need_none;
+    Others 5 s:
+        a_file_that_is_not_ours_is_not_read_at_the_start_either;
+}
 
 /// `CAP_BPF` as /proc prints it.
 const ONLY_BPF: &str = "0000008000000000";
@@ -74,32 +83,35 @@ fn keeps_no_right_and_works(args: &[&str]) {
             }
         });
     };
-    counted(5);
-    told(5);
+    {
+        let _exact = exact();
+        counted(5);
+        told(5);
+    }
     config.write(&format!("{text}[limits]\nevents = 10\n"));
     agent.signal(Signal::HUP);
     eventually(Duration::from_secs(10), || {
         let log = agent.log();
         if log.contains("configuration reloaded") { Ok(()) } else { Err(log) }
     });
-    counted(5);
-    told(10);
+    {
+        let _exact = exact();
+        counted(5);
+        told(10);
+    }
     assert_given_up();
     agent.signal(Signal::TERM);
     assert!(agent.wait().success());
 }
 
-#[test]
 fn typed_hooks_and_the_iterator_need_none() {
     keeps_no_right_and_works(&["--hooks=btf", "--census=iter"]);
 }
 
-#[test]
 fn classic_hooks_and_netlink_need_none() {
     keeps_no_right_and_works(&["--hooks=tracepoint", "--census=netlink"]);
 }
 
-#[test]
 fn a_file_that_is_not_ours_is_not_read_at_the_start_either() {
     let host = Host::new("host");
     let config = Config::new("");

@@ -17,6 +17,12 @@ use lab::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+lab::scenarios! {
+    Others 5 s:
+        the_service_manager_hears_of_every_step,
+        the_unit_is_understood_and_leaves_little_open;
+}
+
 /// Exposure by systemd's own rating, times ten: 0 is a locked box, 20 is "OK".
 const EXPOSURE: &str = "--threshold=20";
 
@@ -28,7 +34,6 @@ fn systemd_analyze(args: &[&str]) -> Output {
     Command::new("systemd-analyze").args(args).output().expect("systemd-analyze runs (`cargo xtask setup`)")
 }
 
-#[test]
 fn the_service_manager_hears_of_every_step() {
     let host = Host::new("host");
     let directory = TempDir::new().expect("a temporary directory");
@@ -66,7 +71,6 @@ fn the_service_manager_hears_of_every_step() {
     assert!(agent.wait().success());
 }
 
-#[test]
 fn the_unit_is_understood_and_leaves_little_open() {
     let directory = TempDir::new().expect("a temporary directory");
     let file = directory.path().join("tcpwarden.service");

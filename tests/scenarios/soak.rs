@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use lab::soak::{Growth, Plan, play};
 
-#[test]
+lab::scenarios! {
+    Nothing 140 s:
+        a_load_with_faults_thrown_in;
+}
+
 fn a_load_with_faults_thrown_in() {
     let report = play(
         Plan {

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
 use aya::programs::loaded_programs;
 use lab::{
     agent::{Agent, Config, Ended, Series},
+    attaching::{attaching, exact},
     eventually,
     host::Host,
     program,
@@ -13,6 +14,17 @@ use lab::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+lab::scenarios! {
+    Nothing 20 s:
+        an_agent_that_is_killed_or_ended_at_any_point_of_its_start;
+    Nothing 5 s:
+        a_kernel_without_types;
+    Others 10 s:
+        the_verifier_refuses_programs;
+    Others 5 s:
+        without_proc;
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -38,7 +50,6 @@ fn time_to_start(host: &Host, args: &[&str]) -> Duration {
     begun.elapsed()
 }
 
-#[test]
 fn an_agent_that_is_killed_or_ended_at_any_point_of_its_start() {
     let host = Host::new("host");
     let state = TempDir::new().expect("a temporary directory");
@@ -77,6 +88,7 @@ fn an_agent_that_is_killed_or_ended_at_any_point_of_its_start() {
 /// Runs a script in a mount namespace of its own on the host, then the agent to its end.
 fn once_after(host: &Host, script: &str, args: &str) -> Ended {
     let script = format!("{script} && exec {} {args}", program("tcpwarden").display());
+    let _attaching = attaching();
     let output =
         host.command("unshare").args(["--mount", "sh", "-c", &script]).output().expect("nsenter runs");
     Ended {
@@ -97,6 +109,7 @@ fn start_after<'a>(host: &'a Host, script: &str, state: &Path) -> Agent<'a> {
 /// Five connections are five, and leave five TIME_WAITs.
 fn counts_right(pair: &Pair, agent: &Agent<'_>) {
     let server = Pair::server_address(Family::V4);
+    let _exact = exact();
     let service = Traffic::drain(&pair.server, server, 8001, 5);
     Traffic::flood(&pair.client, Pair::client_address(Family::V4), server, 8001, 5).finish();
     service.finish();
@@ -111,7 +124,6 @@ fn counts_right(pair: &Pair, agent: &Agent<'_>) {
     });
 }
 
-#[test]
 fn a_kernel_without_types() {
     let pair = pair();
     let state = TempDir::new().expect("a temporary directory");
@@ -152,7 +164,6 @@ fn wrong_types(member: &str) -> Vec<u8> {
     types
 }
 
-#[test]
 fn the_verifier_refuses_programs() {
     let pair = pair();
     let directory = TempDir::new().expect("a temporary directory");
@@ -187,7 +198,6 @@ fn the_verifier_refuses_programs() {
     assert_eq!(check.code, Some(1), "{check:?}");
 }
 
-#[test]
 fn without_proc() {
     let host = Host::new("host");
     let refusal = once_after(&host, "mount -t tmpfs none /proc", "run");

@@ -4,11 +4,18 @@ use std::time::Duration;
 
 use lab::{
     agent::{Agent, Config, Series},
+    attaching::exact,
     capture::Capture,
     eventually,
     topology::{Family, Pair, pair},
     traffic::{First, Traffic},
 };
+
+lab::scenarios! {
+    Staged 20 s:
+        syns_dropped_because_the_accept_queue_is_full,
+        syns_answered_by_cookies_that_get_lost;
+}
 
 const WATCH: &str = "[probe]\nsyn_watch = true\n";
 const PORT: u16 = 8443;
@@ -19,6 +26,7 @@ fn play(family: Family, backlog: usize, prepare: fn(&Pair)) {
     let config = Config::new(WATCH);
     prepare(&pair);
     let agent = Agent::start(&pair.server, &config.args());
+    let _exact = exact();
     let capture = Capture::start(&pair.server);
     let (client, server) = (Pair::client_address(family), Pair::server_address(family));
     let listener = Traffic::deaf(&pair.server, server, PORT, backlog);
@@ -40,14 +48,12 @@ fn play(family: Family, backlog: usize, prepare: fn(&Pair)) {
     assert_eq!(metrics.sum("peer_syns_total", "inbound", None), wire.syns + scrapes);
 }
 
-#[test]
 fn syns_dropped_because_the_accept_queue_is_full() {
     for family in [Family::V4, Family::V6] {
         play(family, 1, |_| {});
     }
 }
 
-#[test]
 fn syns_answered_by_cookies_that_get_lost() {
     for family in [Family::V4, Family::V6] {
         play(family, 100, |pair| {

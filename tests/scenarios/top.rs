@@ -16,6 +16,17 @@ use lab::{
 };
 use serde_json::Value;
 
+lab::scenarios! {
+    Others 20 s:
+        with_a_daemon_the_screen_tells_what_ss_and_the_api_tell;
+    Others 10 s:
+        without_a_daemon_it_counts_itself_on_a_terminal_without_colours;
+    Others 5 s:
+        it_ends_with_its_terminal,
+        a_daemon_that_is_protected_is_asked_as_it_wants,
+        where_there_is_no_terminal_it_says_what_to_use_instead;
+}
+
 const PORT: u16 = 443;
 
 /// Three clients behind two addresses with 64 ports each; TIME_WAITs are left at the server.
@@ -99,7 +110,6 @@ fn agrees(incident: &Incident, screen: &Screen) {
     });
 }
 
-#[test]
 fn with_a_daemon_the_screen_tells_what_ss_and_the_api_tell() {
     let incident = incident();
     let agent = Agent::start(&incident.net.server, &[]);
@@ -161,7 +171,6 @@ fn with_a_daemon_the_screen_tells_what_ss_and_the_api_tell() {
     screen.line("ended by 0");
 }
 
-#[test]
 fn without_a_daemon_it_counts_itself_on_a_terminal_without_colours() {
     let incident = incident();
     incident.load();
@@ -188,7 +197,6 @@ fn without_a_daemon_it_counts_itself_on_a_terminal_without_colours() {
     });
 }
 
-#[test]
 fn it_ends_with_its_terminal() {
     let host = Host::new("server");
     let line = program("tcpwarden").display().to_string() + " top";
@@ -205,7 +213,6 @@ fn it_ends_with_its_terminal() {
     });
 }
 
-#[test]
 fn a_daemon_that_is_protected_is_asked_as_it_wants() {
     let host = Host::new("server");
     let directory = certificates();
@@ -237,7 +244,6 @@ fn a_daemon_that_is_protected_is_asked_as_it_wants() {
     screen.line("ended by 0");
 }
 
-#[test]
 fn where_there_is_no_terminal_it_says_what_to_use_instead() {
     let host = Host::new("server");
     let ended = Agent::once(&host, &[], &["top"]);

@@ -9,13 +9,18 @@ use std::{
 use lab::{
     agent::{Agent, Series},
     alarms::exactly,
+    attaching::exact,
     dns::Resolver,
     lan::{Lan, OURS},
     nginx::Nginx,
-    plays::until_right,
     story::Story,
     traffic::{First, Traffic},
 };
+
+lab::scenarios! {
+    Staged 60 s:
+        closes_health_checks_short_answers_idle_pools_and_slow_downloads;
+}
 
 const OTHERS: u8 = 20;
 const WEB: u16 = 80;
@@ -26,13 +31,10 @@ const SLOW: u16 = 9_003;
 /// Longer than a connection has to wait to be stalled, and than it has to be so.
 const TIME: Duration = Duration::from_secs(22);
 
-#[test]
 fn closes_health_checks_short_answers_idle_pools_and_slow_downloads() {
-    until_right(|| {
-        let mut story = Story::quiet();
-        usual(&mut story);
-        story.outcome()
-    });
+    let mut story = Story::quiet();
+    usual(&mut story);
+    story.end();
 }
 
 fn usual(story: &mut Story) {
@@ -47,6 +49,7 @@ fn usual(story: &mut Story) {
         Traffic::drip(&others, any, SLOW, 120, Duration::from_millis(500)),
     ];
     let agent = Agent::start(&host, &[]);
+    let _exact = exact();
     let begun = Instant::now();
     // We close first, each time.
     let mut closing = Traffic::pace(&host, theirs, CLOSED, 20, 20.0, First::Client);
@@ -73,9 +76,11 @@ fn usual(story: &mut Story) {
     story.holds(served > 100 && served == pages.len(), format!("{served} of {} pages", pages.len()));
     let (peer, port) = (theirs.to_string(), CLOSED.to_string());
     let of = Series { peer: &peer, port: &port, direction: "outbound" };
-    story.same_count("connections", connected, || agent.scrape().peer("peer_connections_total", of, &[]));
+    story.same_count("connections", connected, &agent, || {
+        agent.scrape().peer("peer_connections_total", of, &[])
+    });
     let by_us = || agent.scrape().peer("peer_closes_total", of, &[("by", "local")]);
-    story.same_count("closes by us", connected, by_us);
+    story.same_count("closes by us", connected, &agent, by_us);
     let failures = || agent.scrape().sum("peer_connect_failures_total", "outbound", None);
     story.same("failures", &0, failures);
     for port in [POOL, SLOW] {

@@ -8,6 +8,12 @@ use lab::{
     host::Host,
 };
 
+lab::scenarios! {
+    Others 5 s:
+        typed_programs_leave_room,
+        classic_programs_leave_room;
+}
+
 /// The programs in the order in which they are loaded, and how many instructions the verifier may follow in each: about twice what it
 /// took when this was written, and a tenth of what any kernel from 5.10 on allows.
 const LIMITS: [(&str, u32); 9] = [
@@ -68,12 +74,10 @@ fn print(told: &str) {
     print!("{told}");
 }
 
-#[test]
 fn typed_programs_leave_room() {
     room_is_left("--hooks=btf");
 }
 
-#[test]
 fn classic_programs_leave_room() {
     room_is_left("--hooks=tracepoint");
 }

@@ -18,6 +18,14 @@ use lab::{
 use tcpwarden::serve::{self, Limits, Nobody, Options, Protection, View};
 use tokio::{runtime, sync::watch};
 
+lab::scenarios! {
+    Others 10 s:
+        prometheus_scrapes_an_agent_that_is_protected;
+    Others 5 s:
+        promtool_and_the_agent_agree,
+        curl_and_openssl_are_let_in_or_not;
+}
+
 /// "swordfish", hashed by crypt(3).
 const HASH: &str = "$2b$04$abcdefghijklmnopqrstuugIEnm3ZbWF6xb2GcoE3L1CoGJFMKtu.";
 
@@ -31,7 +39,6 @@ fn openssl(directory: &Path, args: &str) -> Output {
     run("openssl", directory, &args.split(' ').collect::<Vec<_>>())
 }
 
-#[test]
 fn promtool_and_the_agent_agree() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/tests/web-config");
     // What is `unsupported` is refused by the agent alone, each for the reason in the first line of the file.
@@ -79,7 +86,6 @@ fn serve(directory: &Path, web_config: &str) -> SocketAddr {
     address
 }
 
-#[test]
 fn curl_and_openssl_are_let_in_or_not() {
     let directory = certificates();
     let address = serve(
@@ -143,7 +149,6 @@ fn curl_and_openssl_are_let_in_or_not() {
     }
 }
 
-#[test]
 fn prometheus_scrapes_an_agent_that_is_protected() {
     let host = Host::new("host");
     let directory = certificates();

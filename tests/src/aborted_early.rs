@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::{
     agent::{Agent, Series},
     alarms::{Alarm, exactly},
+    attaching::exact,
     capture::Capture,
     certificates::certificates,
     host::Host,
@@ -145,6 +146,7 @@ pub fn play(story: &mut Story, version: Tls) {
     let host = lan.host("entrance", OURS);
     let entrance = Entrance::start(&lan, &host, version);
     let agent = Agent::start(&host, &[]);
+    let _exact = exact();
     let capture = Capture::of_talk(&host, "tcp");
     story.note(format_args!("the server requires {version:?}, and the phones speak {:?}", version.other()));
     let phones = entrance.phones();
@@ -166,11 +168,11 @@ pub fn play(story: &mut Story, version: Tls) {
             (aborted > 0) == (number == PHONES),
             format_args!("{aborted} connections of {who} were aborted"),
         );
-        story.same_count(&format!("aborted connections of {who}"), aborted, || {
+        story.same_count(&format!("aborted connections of {who}"), aborted, &agent, || {
             agent.scrape().peer("peer_aborted_early_total", of, &[])
         });
         let accepted = wire.accepted(client, server);
-        story.same_count(&format!("connections of {who}"), accepted, || {
+        story.same_count(&format!("connections of {who}"), accepted, &agent, || {
             agent.scrape().peer("peer_connections_total", of, &[])
         });
     }

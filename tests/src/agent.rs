@@ -6,13 +6,22 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 use prometheus_parse::{Scrape, Value};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    capture::Reuses, dns::Resolver, host::Host, http::Door, journal::Journal, pod::Pod, process::Process,
+    attaching::{Attaching, attaching},
+    capture::Reuses,
+    dns::Resolver,
+    host::Host,
+    http::Door,
+    journal::Journal,
+    pod::Pod,
+    process::Process,
     program,
 };
 
@@ -57,8 +66,10 @@ pub struct Agent<'a> {
     door: Door,
     process: Process,
     state: PathBuf,
-    /// Where nobody else keeps it.
-    _directory: Option<TempDir>,
+    /// From the signal that ends it to its end.
+    ending: Mutex<Option<Attaching>>,
+    /// What `state` is in, where nobody else keeps it.
+    directory: Option<TempDir>,
 }
 
 impl<'a> Agent<'a> {
@@ -124,8 +135,9 @@ impl<'a> Agent<'a> {
     /// Its state is gone with it.
     fn run_alone(host: &'a Host, command: Command, args: &[&str], door: Door) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let agent = Self::run(host, command, args, directory.path(), door);
-        Self { _directory: Some(directory), ..agent }
+        let mut agent = Self::run(host, command, args, directory.path(), door);
+        agent.directory = Some(directory);
+        agent
     }
 
     fn run(host: &'a Host, mut command: Command, args: &[&str], state: &Path, door: Door) -> Self {
@@ -134,10 +146,12 @@ impl<'a> Agent<'a> {
     }
 
     fn begin(host: &'a Host, command: Command, state: &Path, door: Door) -> Self {
+        let _attaching = attaching();
         let directory = TempDir::new().expect("a temporary directory");
         let name = format!("the agent on {}", host.name());
         let process = Process::start(name, directory, command);
-        let mut agent = Self { host, door, process, state: state.to_owned(), _directory: None };
+        let (state, ending) = (state.to_owned(), Mutex::new(None));
+        let mut agent = Self { host, door, process, state, ending, directory: None };
         let Self { door, process, .. } = &mut agent;
         process.ready(|| door.get(host, ADDRESS.into(), "/readyz"));
         agent
@@ -150,6 +164,9 @@ impl<'a> Agent<'a> {
         let agent = agent.to_str().expect("the path is text");
         let mut words = wrapper.iter().chain([&agent]).chain(args);
         let mut command = host.command(words.next().expect("a program"));
+        // A census attaches to no tracepoint, and a report to nothing.
+        let attaches = args.first().is_some_and(|command| ["run", "check"].contains(command));
+        let _attaching = attaches.then(attaching);
         let output = command.args(words).stdin(Stdio::null()).output().expect("nsenter runs");
         Ended {
             code: output.status.code(),
@@ -201,14 +218,19 @@ impl<'a> Agent<'a> {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
-    /// Sends it a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    /// Sends it a signal. After one that ends it, [`Agent::wait`].
+    pub fn signal(&self, signal: Signal) {
+        if [Signal::TERM, Signal::INT, Signal::KILL].contains(&signal) {
+            self.ending.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(attaching);
+        }
         rustix::process::kill_process(self.pid(), signal).expect("the agent runs");
     }
 
     /// Waits until it has ended, which it should within a minute.
     pub fn wait(&mut self) -> ExitStatus {
-        self.process.wait()
+        let status = self.process.wait();
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        status
     }
 
     /// Status and body of an HTTP request; `None` when nothing answers.
@@ -239,6 +261,14 @@ impl<'a> Agent<'a> {
         let (status, body) = self.get("/metrics").expect("the agent serves");
         assert_eq!(status, 200, "{body}");
         Metrics::parse(&body)
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let _attaching = attaching();
+        self.process.kill();
+        drop(self.directory.take());
     }
 }
 

@@ -81,8 +81,9 @@ pub fn raised(agent: &Agent<'_>) -> BTreeMap<Alarm, String> {
     alerts.iter().map(alarm).collect()
 }
 
-/// After the last alarm that is due, time for those that are not.
-const STRANGERS_COME: Duration = Duration::from_secs(12);
+/// After the last alarm that is due, time for those that are not: longer than the slowest takes from its cause to its first notice, which is
+/// CloseWaitGrowing with 25 s (sockets that stay for 15 s, for 10 s).
+const STRANGERS_COME: Duration = Duration::from_secs(30);
 
 /// Waits until all of `due` are raised, and a while longer, while the incident goes on; whatever else is raised is wrong. Returns the
 /// sentences.

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     agent::{Agent, Config},
+    attaching::exact,
     dashboard, eventually,
     monitoring::{
         Labels,
@@ -115,6 +116,7 @@ pub fn play(ends: Ends, mut say: impl FnMut(&str, Duration)) -> Story {
     let _statistics = RunStatistics::on();
     let config = Config::new(&agent_config(ends));
     let agent = Agent::start(host, &config.args());
+    let _exact = exact();
     let prometheus = Prometheus::start(host, &prometheus_config(files.path(), ends));
     eventually(Duration::from_secs(30), || prometheus.targets_up());
     eventually(Duration::from_secs(30), || match prometheus.alertmanagers().len() {

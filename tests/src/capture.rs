@@ -17,7 +17,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use pcap_file::pcap::PcapReader;
 use tempfile::TempDir;
 
-use crate::host::Host;
+use crate::{host::Host, inconclusive::Count};
 
 /// A running capture of TCP packets on `eth0` of a host.
 #[derive(Debug)]
@@ -287,19 +287,25 @@ pub struct Reuses {
 impl Reuses {
     /// What was counted event by event: all figures, but instead of those that gave up, all that ended. A client whose
     /// connection is not seen seems to have given up.
-    #[must_use]
-    pub fn figures(&self) -> [u64; 8] {
+    fn figures(&self) -> [(&'static str, u64); 8] {
         let ended = self.connected_after_reset + self.connected_by_retry + self.gave_up;
         [
-            self.accepted,
-            self.refused_by_ack,
-            self.refused_by_reset,
-            self.unanswered,
-            self.syn_retries,
-            self.connected_after_reset,
-            self.connected_by_retry,
-            ended,
+            ("SYNs that were accepted", self.accepted),
+            ("SYNs that were answered by an ACK", self.refused_by_ack),
+            ("SYNs that were answered by a RST", self.refused_by_reset),
+            ("SYNs that were not answered", self.unanswered),
+            ("SYNs sent again", self.syn_retries),
+            ("attempts that connected after a RST", self.connected_after_reset),
+            ("attempts that connected by a retry", self.connected_by_retry),
+            ("attempts that ended", ended),
         ]
+    }
+
+    /// Each figure as `told` beside what it is on this wire.
+    #[must_use]
+    pub fn counts(&self, told: &Self) -> Vec<Count> {
+        let both = self.figures().into_iter().zip(told.figures());
+        both.map(|((what, truth), (_, told))| Count { what: what.to_owned(), told, truth }).collect()
     }
 }
 

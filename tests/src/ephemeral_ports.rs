@@ -8,6 +8,7 @@ use std::{
 use crate::{
     agent::Agent,
     alarms::{Alarm, exactly},
+    attaching::exact,
     host::Host,
     lan::{Lan, OURS},
     reports,
@@ -47,6 +48,7 @@ pub fn play(story: &mut Story, addresses: u8) {
     }
     let _service = Traffic::welcome(&service, [0; 4].into(), PORT, 120, First::Client);
     let agent = Agent::start(&host, &[]);
+    let _exact = exact();
     story.note(format_args!("{RATE} connections a second to {addresses} addresses, from {PORTS} ports"));
     let begun = Instant::now();
     let rate = RATE / f64::from(addresses);

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     agent::{Agent, Series},
     alarms::{Alarm, exactly, raised},
+    attaching::exact,
     host::Host,
     lan::{Lan, OURS},
     reports,
@@ -124,6 +125,7 @@ pub fn play(story: &mut Story, link: Link) {
     let leak =
         (link == Link::Leavers).then(|| Traffic::serve(&host, Lan::address(OURS), LEAK_PORT, 1_000, "hold"));
     let agent = Agent::start(&host, &[]);
+    let _exact = exact();
     let well = shop.customers(4, PORT, LEAVING);
     thread::sleep(Duration::from_secs(2));
     let served = well.told();

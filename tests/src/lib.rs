@@ -16,6 +16,7 @@ pub mod aborted_early;
 pub mod agent;
 pub mod alarms;
 pub mod alerting;
+pub mod attaching;
 pub mod browser;
 pub mod capture;
 pub mod certificates;
@@ -26,13 +27,13 @@ pub mod failover;
 pub mod hanging_dependency;
 pub mod host;
 pub mod http;
+pub mod inconclusive;
 pub mod journal;
 pub mod lan;
 pub mod machine;
 pub mod monitoring;
 pub mod nat;
 pub mod nginx;
-pub mod plays;
 pub mod pod;
 mod process;
 pub mod reports;
@@ -40,9 +41,11 @@ pub mod screen;
 pub mod soak;
 pub mod stale_address;
 pub mod story;
+pub mod suite;
 pub mod topology;
 pub mod traffic;
 pub mod truth;
+mod witness;
 
 use std::{
     path::PathBuf,
@@ -79,6 +82,11 @@ pub fn kernel() -> (u32, u32) {
     let mut numbers = name.release().to_str().expect("a release is text").split(['.', '-']);
     let mut next = || numbers.next().and_then(|number| number.parse().ok()).expect("a release has numbers");
     (next(), next())
+}
+
+/// A path of the workspace.
+pub(crate) fn workspace(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// Names the agent to be used instead of the one that is built beside the running test: as it is shipped, say.

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{agent::Metrics, host::Host, http, process::Process};
+use crate::{agent::Metrics, host::Host, http, process::Process, workspace};
 
 /// Where the service serves unless it is told otherwise.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9796);
@@ -207,8 +207,4 @@ impl Version {
             }
         }
     }
-}
-
-fn workspace(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }

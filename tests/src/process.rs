@@ -66,6 +66,12 @@ impl Process {
         });
     }
 
+    /// Ends it where it stands, if it still runs.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Waits until it has ended, which it should within a minute.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let Self { name, child, .. } = self;
@@ -80,8 +86,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         if std::thread::panicking() {
             let _ = writeln!(std::io::stderr(), "log of {}:\n{}", self.name, self.log());
         }

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     agent::{Agent, Config, Metrics, Series},
     alarms::{Alarm, exactly},
+    attaching::exact,
     capture::{Capture, Wire},
     dns::{Dns, Resolver},
     host::Host,
@@ -105,6 +106,7 @@ pub fn play(story: &mut Story, watched: Watched) {
         tier.move_backend(&dns);
     }
     let agent = Agent::start_seeing(&host, &resolver, &config);
+    let _exact = exact();
     let capture = Capture::of_talk(&host, &format!("tcp and host {}", old()));
     if watched == Watched::Yes {
         let customers = tier.customers();
@@ -151,15 +153,15 @@ fn compare(story: &mut Story, agent: &Agent<'_>, attempts: &[Attempt], wire: &Wi
     let service = wire.service(old(), PORT);
     let unanswered = wire.unanswered(old(), PORT);
     story.holds(service.syn_retries > 0, format_args!("no SYN was repeated: {service:?}"));
-    story.same_count("SYNs sent", service.syns, || told("peer_syns_total", &[]));
-    story.same_count("SYNs sent again", service.syn_retries, || told("peer_syn_retries_total", &[]));
-    story.same_count("connections", service.connections, || told("peer_connections_total", &[]));
+    story.same_count("SYNs sent", service.syns, agent, || told("peer_syns_total", &[]));
+    story.same_count("SYNs sent again", service.syn_retries, agent, || told("peer_syn_retries_total", &[]));
+    story.same_count("connections", service.connections, agent, || told("peer_connections_total", &[]));
     let gave_up = unanswered.len() as u64;
-    story.same_count("attempts given up", gave_up, || {
+    story.same_count("attempts given up", gave_up, agent, || {
         told("peer_connect_failures_total", &[("reason", "other")])
     });
     let failures = || agent.scrape().sum("peer_connect_failures_total", "outbound", Some(&peer));
-    story.same_count("attempts that failed for any reason", gave_up, failures);
+    story.same_count("attempts that failed for any reason", gave_up, agent, failures);
 
     let slow = attempts.iter().filter(|attempt| attempt.outcome == "504");
     let waited: Duration = slow.clone().map(|attempt| attempt.took).sum();

@@ -62,8 +62,11 @@ const TARGETS: [Target; 9] = [
 const SEEDS: &str = "fuzz/seeds";
 const KEPT: &str = "target/fuzz";
 
-/// Where everything is built: macros and build scripts are the same.
-const BUILT: &str = "target";
+/// Compiles the crates of the workspace so that libFuzzer sees which branches an input takes.
+const INSTRUMENTED: &str = "fuzz/instrumented.sh";
+
+/// Where the targets are built.
+const BUILT: &str = "target/debug";
 
 /// Longest input, in bytes: as long as the longest seed, so that nothing of them is cut off.
 const LONGEST: u32 = 16 * 1024;
@@ -85,10 +88,8 @@ pub(crate) fn fuzz(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lints the targets, and runs them, the same every time: from the seeds alone, a fixed number, with a fixed source of chance.
+/// Runs the targets, the same every time: from the seeds alone, a fixed number, with a fixed source of chance.
 pub(crate) fn test() -> anyhow::Result<()> {
-    setup::cargo_fuzz()?;
-    run(Command::new("cargo").args(["clippy", "--package", "fuzz", "--bins", "--", "--deny", "warnings"]))?;
     build()?;
     let nothing_kept = Path::new(KEPT).join("test");
     for target in &TARGETS {
@@ -101,16 +102,16 @@ pub(crate) fn test() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without a sanitizer: what is fuzzed is safe Rust, whose faults are panics, and builds in half the time. A little optimised, and with
-/// the checks of a debug build, overflow above all. What is fuzzed is what is shipped: no `cfg(fuzzing)`.
+/// Without a sanitizer: what is fuzzed is safe Rust, whose faults are panics. With the checks of a debug build, overflow above all.
+///
+/// Our own crates are instrumented and nothing else, so that dependencies are those of every other debug build. What is fuzzed is what is
+/// shipped: no `cfg(fuzzing)`.
 fn build() -> anyhow::Result<()> {
-    setup::cargo_fuzz()?;
+    setup::libfuzzer()?;
+    let instrumented = env::current_dir()?.join(INSTRUMENTED);
     run(Command::new("cargo")
-        .args(["fuzz", "build", "--fuzz-dir", "fuzz", "--dev", "--sanitizer", "none", "--no-cfg-fuzzing"])
-        .args(["--target-dir", BUILT])
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
-        .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
-        .env("CARGO_PROFILE_DEV_INCREMENTAL", "false"))
+        .args(["build", "--package", "fuzz", "--bins"])
+        .env("RUSTC_WORKSPACE_WRAPPER", instrumented))
 }
 
 impl Target {
@@ -122,8 +123,7 @@ impl Target {
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
         let seeds = Path::new(SEEDS).join(self.name);
-        let program =
-            Path::new(BUILT).join(format!("{}-unknown-linux-gnu/debug", env::consts::ARCH)).join(self.name);
+        let program = Path::new(BUILT).join(self.name);
         run(Command::new(program)
             .arg(format!("-artifact_prefix={}/", findings.display()))
             .args([format!("-max_len={LONGEST}"), "-timeout=10".to_owned(), "-rss_limit_mb=1024".to_owned()])

@@ -1,13 +1,13 @@
 //! The instructions of what the agent computes all the time, held against those that are on record.
 
-use std::{collections::BTreeMap, env, fs, process::Command};
+use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, bail};
 
-use crate::shell::{output, run};
+use crate::{package, setup, shell::output};
 
 /// How many there are of each path, each time.
-const RECORD: &str = "bench/instructions.json";
+const RECORD: &str = "hot-paths/instructions.json";
 
 /// Paths may become longer by this share until somebody has to look. The order of hash tables is never the same, which alone makes 4 %.
 const TOLERANCE: f64 = 0.1;
@@ -15,16 +15,15 @@ const TOLERANCE: f64 = 0.1;
 /// So many times more is what a path is run for the difference.
 const TIMES: u64 = 10;
 
-const PROGRAM: &str = "target/release/hot-paths";
-
-/// Counts them; fails where there are clearly more than on record.
+/// Counts them in what is shipped; fails where there are clearly more than on record.
 pub(crate) fn test() -> anyhow::Result<()> {
-    run(Command::new("cargo").args(["build", "--release", "--package", "bench", "--bin", "hot-paths"]))?;
-    let paths = output(PROGRAM, &[]).context("the hot paths have no list")?;
+    setup::instruction_counter()?;
+    let program = &package::compile("hot-paths")?;
+    let paths = output(&program.to_string_lossy(), &[]).context("the hot paths have no list")?;
     let mut counted = BTreeMap::new();
     for path in paths.lines() {
-        let once = count(path, 1)?;
-        let more = count(path, 1 + TIMES)?;
+        let once = count(program, path, 1)?;
+        let more = count(program, path, 1 + TIMES)?;
         counted.insert(path.to_owned(), more.saturating_sub(once) / TIMES);
     }
     if env::var_os("UPDATE_INSTRUCTIONS").is_some() {
@@ -52,9 +51,11 @@ pub(crate) fn test() -> anyhow::Result<()> {
 }
 
 /// Instructions of a run, from its beginning to its end.
-fn count(path: &str, times: u64) -> anyhow::Result<u64> {
+fn count(program: &Path, path: &str, times: u64) -> anyhow::Result<u64> {
     let counted = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", PROGRAM, path, &times.to_string()])
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .args([path, &times.to_string()])
         .output()
         .context("cannot run valgrind (cargo xtask setup installs it)")?;
     let text = String::from_utf8_lossy(&counted.stderr);

@@ -14,6 +14,7 @@ mod run;
 mod setup;
 mod shell;
 mod test;
+mod times;
 mod vm;
 
 use std::{env, path::PathBuf, process::ExitCode};

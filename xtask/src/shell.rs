@@ -6,9 +6,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context as _, bail};
+
+use crate::times;
 
 /// Whether we are root, and may install packages and load eBPF.
 pub(crate) fn is_root() -> bool {
@@ -18,7 +21,9 @@ pub(crate) fn is_root() -> bool {
 /// Says what it runs, runs it, and fails when it fails.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     println!("+ {}", line(command));
+    let begun = Instant::now();
     let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
+    times::note(line(command), begun.elapsed());
     if !status.success() {
         bail!("{} failed: {status}", line(command));
     }

@@ -1,6 +1,6 @@
 //! `cargo xtask test`.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -8,6 +8,7 @@ use clap::Args;
 use crate::{
     fuzz, helm, instructions, package, rules, setup,
     shell::{output, run},
+    times,
 };
 
 #[derive(Debug, Args)]
@@ -21,42 +22,51 @@ pub(crate) struct Options {
 
 /// Checks formatting, lints and the Prometheus rules, then runs the unit tests, then the lab.
 pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
+    let tested = steps(options);
+    times::print(Path::new("target/times.json"))?;
+    tested
+}
+
+fn steps(options: &Options) -> anyhow::Result<()> {
     setup::build_tools()?;
     let filter = options.filter.as_deref();
     if filter.is_none() {
         cargo(&["fmt", "--all", "--check"], None)?;
-        cargo(&["clippy", "--all-targets", "--", "--deny", "warnings"], None)?;
+        cargo(
+            &[
+                "clippy",
+                "--workspace",
+                "--exclude",
+                "probe-ebpf",
+                "--exclude",
+                "yardsticks",
+                "--all-targets",
+                "--",
+                "--deny",
+                "warnings",
+            ],
+            None,
+        )?;
         rules::test()?;
         helm::test()?;
         dependencies()?;
     }
-    cargo(
-        &[
-            "test",
-            "--workspace",
-            "--exclude",
-            "lab",
-            "--exclude",
-            "probe-ebpf",
-            "--exclude",
-            "yardsticks",
-            "--exclude",
-            "fuzz",
-        ],
-        filter,
-    )?;
-    cargo(&["test", "--package", "probe-ebpf", "--lib"], filter)?;
+    // The programs that the lab calls; then what is tested is compiled beside them.
     cargo(&["build", "--package", "tcpwarden", "--package", "lab", "--bins"], None)?;
+    let mut unit = vec!["test", "--workspace", "--lib", "--bins", "--tests"];
+    for without in ["lab", "probe-ebpf", "yardsticks", "fuzz"] {
+        unit.extend(["--exclude", without]);
+    }
+    cargo(&unit, filter)?;
+    cargo(&["test", "--package", "lab", "--package", "probe-ebpf", "--lib"], filter)?;
     if filter.is_none() {
         fuzz::test()?;
-        setup::instruction_counter()?;
         instructions::test()?;
     }
+    let args = ["test", "--quiet", "--package", "lab", "--test", "scenarios", "--", "--list"];
+    let list = output("cargo", &args.into_iter().chain(filter).collect::<Vec<_>>());
+    let list = list.context("cannot list the tests of the lab")?;
     if options.no_kernel {
-        cargo(&["test", "--package", "lab", "--lib"], filter)?;
-        let list =
-            output("cargo", &["test", "--quiet", "--package", "lab", "--test", "scenarios", "--", "--list"])
-                .context("cannot list the tests of the lab")?;
         let count = list.lines().filter(|line| line.ends_with(": test")).count();
         println!("left out {count} tests that need a kernel (--no-kernel)");
         return Ok(());
@@ -66,15 +76,10 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
     setup::machine()?;
     setup::tracefs()?;
     // The package takes minutes to build, and is needed by its own scenarios only.
-    let args = ["test", "--quiet", "--package", "lab", "--test", "scenarios", "--", "--list"];
-    let list = output("cargo", &args.into_iter().chain(filter).collect::<Vec<_>>());
-    if list.context("cannot list the tests of the lab")?.lines().any(|line| line.starts_with("package::")) {
+    if list.lines().any(|line| line.starts_with("package::")) {
         package::package(&package::Options::default())?;
     }
-    // One after the other: while another agent attaches to or leaves a tracepoint, the kernel may lose an event of it, and the
-    // scenarios hold every single one against the wire.
-    let args = ["test", "--package", "lab", "--"].into_iter().chain(filter).chain(["--test-threads=1"]);
-    cargo(&args.collect::<Vec<_>>(), None)
+    cargo(&["test", "--package", "lab", "--test", "scenarios", "--"], filter)
 }
 
 /// Whether every dependency has a licence that is allowed, one version, and comes from the registry.

@@ -8,7 +8,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use lab::soak::{Plan, Report, play};
+use lab::{
+    inconclusive,
+    soak::{Plan, Report, play},
+};
 
 /// The longest time without an answered scrape.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -25,8 +28,10 @@ fn main() -> anyhow::Result<ExitCode> {
         fault_every: Duration::from_secs(5),
         checkpoint_every: (time / 12).clamp(Duration::from_secs(75), Duration::from_mins(5)),
     };
+    inconclusive::begin("soak");
     let report = play(plan, |line| println!("{line}"));
-    Ok(verdict(&report))
+    let verdict = verdict(&report);
+    Ok(if inconclusive::conclude() { verdict } else { ExitCode::FAILURE })
 }
 
 /// Prints what came of it; whether all was as it should be.

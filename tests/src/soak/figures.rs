@@ -6,6 +6,7 @@ use super::{Load, faults::NOISE};
 use crate::{
     agent::{Agent, Metrics, Series},
     host::Host,
+    inconclusive,
     topology::{Family, Pair},
     traffic::Traffic,
     truth::{self, Sockets},
@@ -44,7 +45,7 @@ pub struct Figure {
     pub told: u64,
     /// As many events may be missing: runs that the kernel left out and the agent counted.
     pub missed: u64,
-    /// And as many that the kernel left out without counting them.
+    /// And as many that a trace saw, and no program.
     pub unseen: u64,
 }
 
@@ -61,9 +62,6 @@ impl Figure {
         self.told <= self.truth + self.doubt && self.lacking() <= self.missed + self.unseen
     }
 }
-
-/// Of so many events, the kernel may leave out one without counting it (ARCHITECTURE.md, "Where the kernel bites").
-const ONE_UNSEEN_IN: u64 = 1_000;
 
 pub(super) struct Figures<'a> {
     host: &'a Host,
@@ -149,9 +147,10 @@ impl<'a> Figures<'a> {
                 }
             }
         }
+        let hidden = inconclusive::hidden_events();
         for figure in &mut figures {
             if figure.name != "TIME_WAIT now" {
-                figure.unseen = figure.truth / ONE_UNSEEN_IN;
+                figure.unseen = hidden;
             }
             if !figure.is_right() {
                 wrong.push(format!("{figure:?}, while the host counts {}", self.refusals()));

@@ -19,6 +19,7 @@ use self::{faults::Faults, figures::Figures, growth::Samples, scraper::Scraper};
 pub use self::{figures::Figure, growth::Growth, scraper::Gap};
 use crate::{
     agent::{Agent, Config},
+    attaching::exact,
     monitoring::sink::Sink,
     topology::{Family, Pair, pair},
     traffic::{First, Traffic},
@@ -106,6 +107,7 @@ pub fn play(plan: Plan, mut say: impl FnMut(&str)) -> Report {
     prepare(&pair);
     let config = Config::new(CONFIG);
     let agent = Agent::start(&pair.server, &config.args());
+    let _exact = exact();
     let sink = Sink::start(&pair.server, 9099);
     // The loads and checkpoints may last longer than planned.
     let server_time = usize::try_from(plan.time.as_secs()).expect("a time to wait for") * 2 + 600;

@@ -46,7 +46,7 @@ echo "== scenarios"
 # Tracefs shows no tracepoint there, so none of the classic ones can be attached.
 unset skip
 grep -q '\[confidentiality\]' /sys/kernel/security/lockdown && skip='--skip classic'
-/lab/scenarios --test-threads=1 --color=never $(cat /lab/filters) $skip
+/lab/scenarios --test-threads=1 $(cat /lab/filters) $skip
 echo "== exit $?"
 sync
 poweroff -f
@@ -75,7 +75,7 @@ const PLAY: &str = r#"#!/bin/sh
 export LAB_PACKAGE=/lab/package
 exec > /dev/ttyS1 2>&1
 echo "== scenarios"
-/lab/scenarios --test-threads=1 --color=never $(cat /lab/filters)
+/lab/scenarios --test-threads=1 $(cat /lab/filters)
 echo "== exit $?"
 sync
 poweroff -f
