@@ -1,9 +1,6 @@
 //! Who may ask, and what is added to every answer.
 
-use std::{
-    io::Write as _,
-    time::{Duration, Instant},
-};
+use std::{io::Write as _, time::Instant};
 
 use crate::{
     client::{ask, basic, connect, get, is_closed, next_head, request},
@@ -86,10 +83,6 @@ fn an_unknown_user_takes_as_long_as_a_wrong_password() {
     };
     let (known, unknown) = (quickest("alice"), quickest("mallory"));
     assert!(unknown > known / 4 && known > unknown / 4, "known {known:?}, unknown {unknown:?}");
-    // What was answered once takes no time, right or wrong.
-    let again = Instant::now();
-    assert_eq!(status(&server, "/", &basic("alice", "guess 0")), "401");
-    assert!(again.elapsed() < known.max(Duration::from_millis(100)));
 }
 
 #[test]

@@ -155,3 +155,33 @@ fn credentials(authorization: &[u8]) -> Option<(String, Vec<u8>)> {
     user.truncate(colon);
     Some((String::from_utf8(user).ok()?, password))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::ready, path::Path};
+
+    use super::*;
+
+    /// Of `swordfish`.
+    const HASH: &str = "$2b$04$abcdefghijklmnopqrstuugIEnm3ZbWF6xb2GcoE3L1CoGJFMKtu.";
+
+    #[tokio::test]
+    async fn what_was_answered_once_is_not_hashed_again() {
+        let hashes = [("alice".to_owned(), HASH.to_owned())].into();
+        let users = Users::new(hashes, Place(Path::new("web.yml"))).expect("a hash");
+        let basic = |password: &str| format!("Basic {}", BASE64_STANDARD.encode(format!("alice:{password}")));
+        for (password, right) in [("swordfish", true), ("guess", false)] {
+            assert_eq!(users.admit(basic(password).as_bytes()).await, right);
+        }
+        // Whoever hashes waits for this.
+        let _turn = Arc::clone(&users.turn).acquire_owned().await.expect("it is open");
+        for (password, right) in [("swordfish", true), ("guess", false)] {
+            let basic = basic(password);
+            tokio::select! {
+                biased;
+                verdict = users.admit(basic.as_bytes()) => assert_eq!(verdict, right),
+                () = ready(()) => panic!("{password} is hashed again"),
+            }
+        }
+    }
+}
