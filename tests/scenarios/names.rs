@@ -14,6 +14,7 @@ use lab::{
     lan::{DNS, Lan, OURS},
     story::Story,
     traffic::{First, Traffic},
+    truth,
 };
 
 lab::scenarios! {
@@ -57,7 +58,7 @@ fn odd(story: &mut Story) {
     let _exact = exact();
     let memory = agent.own_memory_kib();
     let _service = Traffic::welcome(&host, [0; 4].into(), PORT, 120, First::Server);
-    let calls = figures_are_right(story, &agent, &client, 0);
+    let calls = figures_are_right(story, &agent, [&host, &client], 0);
     let due: Vec<Alarm> = NAMES
         .iter()
         .filter(|(_, _, has_trouble, _)| *has_trouble)
@@ -85,7 +86,7 @@ fn odd(story: &mut Story) {
         story.holds(lines <= 20, format!("{lines} lines of its log are about {name}"));
     }
     // It goes on measuring while names are asked for in vain, and when nobody is there to ask.
-    let calls = figures_are_right(story, &agent, &client, calls);
+    let calls = figures_are_right(story, &agent, [&host, &client], calls);
     drop(dns);
     let gone = Instant::now();
     let failing = |name| {
@@ -98,13 +99,13 @@ fn odd(story: &mut Story) {
         std::thread::sleep(Duration::from_millis(200));
     }
     story.holds(failing("own.example") > before, "it did not notice that the name server is gone");
-    figures_are_right(story, &agent, &client, calls);
+    figures_are_right(story, &agent, [&host, &client], calls);
     let grown = agent.own_memory_kib().saturating_sub(memory);
     story.holds(grown < 8 * 1024, format!("its memory grew by {grown} KiB"));
 }
 
 /// Makes some connections to the host, and holds the agent's count of all so far against it; `before` is how many there were.
-fn figures_are_right(story: &mut Story, agent: &Agent<'_>, client: &Host, before: u64) -> u64 {
+fn figures_are_right(story: &mut Story, agent: &Agent<'_>, [host, client]: [&Host; 2], before: u64) -> u64 {
     let (ours, theirs) = (Lan::address(OURS), Lan::address(CLIENT).to_string());
     let mut calls = Traffic::pace(client, ours, PORT, 3, 10.0, First::Server);
     let (connected, failed) = calls.paced();
@@ -114,7 +115,9 @@ fn figures_are_right(story: &mut Story, agent: &Agent<'_>, client: &Host, before
     story.holds(failed == 0, format!("{failed} calls failed"));
     let closes = || agent.scrape().peer("peer_closes_total", of, &[("by", "local")]);
     story.same_count("closes", all, agent, closes);
-    story.same("TIME_WAITs", &all, || agent.scrape().peer("peer_sockets", of, &[("state", "time_wait")]));
+    let left = truth::time_waits(host, &[Lan::address(CLIENT)], PORT);
+    story.holds(left > all / 2, format!("{left} TIME_WAITs of {all} connections"));
+    story.same("TIME_WAITs", &left, || agent.scrape().peer("peer_sockets", of, &[("state", "time_wait")]));
     all
 }
 

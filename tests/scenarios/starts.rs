@@ -11,6 +11,7 @@ use lab::{
     program,
     topology::{Family, Pair, pair},
     traffic::Traffic,
+    truth,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -120,7 +121,8 @@ fn counts_right(pair: &Pair, agent: &Agent<'_>) {
             metrics.peer("peer_connections_total", series, &[]),
             metrics.peer("peer_sockets", series, &[("state", "time_wait")]),
         ];
-        if told == [5, 5] { Ok(()) } else { Err(format!("{told:?}")) }
+        let left = truth::time_waits(&pair.server, &[Pair::client_address(Family::V4)], 8001);
+        if left > 0 && told == [5, left] { Ok(()) } else { Err(format!("{told:?}")) }
     });
 }
 

@@ -19,6 +19,14 @@ pub fn sockets_by_remote_port(host: &Host) -> Sockets {
     count(host, |_, remote| remote)
 }
 
+/// TIME_WAITs of these peers at a port of the host. They may be fewer than the connections it closed: on two CPUs a late segment may have met no
+/// socket at the peer any more, and the RST that answered it ended one.
+#[must_use]
+pub fn time_waits(host: &Host, peers: &[IpAddr], port: u16) -> u64 {
+    let sockets = sockets_by_local_port(host);
+    peers.iter().filter_map(|peer| sockets.get(&(*peer, port, "time_wait".to_owned()))).sum()
+}
+
 type Endpoint = (IpAddr, u16);
 
 fn count(host: &Host, key: impl Fn(Endpoint, Endpoint) -> Endpoint) -> Sockets {
