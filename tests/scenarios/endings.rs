@@ -15,9 +15,8 @@ use lab::{
 };
 
 lab::scenarios! {
-    Staged 20 s:
-        every_ending_through_typed_hooks_and_the_iterator,
-        every_ending_through_classic_hooks_and_netlink;
+    Staged 20 s: every_ending_through_typed_hooks_and_the_iterator;
+    Nothing 20 s: every_ending_through_classic_hooks_and_netlink;
 }
 
 /// Connections per ending.

@@ -18,8 +18,9 @@ use crate::{attaching, inconclusive, workspace};
 /// What runs beside a scenario. They run in this order: all of one kind before the first of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Beside {
-    /// Nothing: it loads the whole machine or watches what the agent takes of it, starts agents that the lab does not see, or one that cannot
-    /// tell network namespaces apart, as where the kernel has no BTF.
+    /// Nothing: it loads the whole machine or watches what the agent takes of it, starts agents that the lab does not see, one that cannot
+    /// tell network namespaces apart, as where the kernel has no BTF, or holds exact figures of classic tracepoints, whose programs the
+    /// kernel leaves out while any agent reads a map in a batch.
     Nothing,
     /// Others that start and stop agents as they like, and are exact for moments.
     Others,
