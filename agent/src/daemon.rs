@@ -2,7 +2,9 @@
 //! model makes of it.
 
 mod alerting;
+mod ephemeral_ports;
 mod figures;
+mod habits;
 mod lock;
 mod lookup;
 mod names;
@@ -28,7 +30,7 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-pub use self::state::State;
+pub use self::state::{HabitState, PoolState, State};
 use self::{
     lookup::Answers,
     poll::{Command, Poll},

@@ -13,7 +13,7 @@ use tcpwarden::{
         AccountId, Snapshot,
         names::{Between, Change, Failover},
         past::{Field, Happened, Sample, Span},
-        pool::{EphemeralFigures, Load, Ranges},
+        pool::{Circling, EphemeralFigures, Load, Outgrown, Range, Ranges},
         port_map::{PortMap, PortState},
     },
     serve::{Limits, Lookup, Nobody, Options, Protection, View, serve_stream},
@@ -43,10 +43,13 @@ impl Lookup for Everything {
     }
 
     fn ports(&self, _: &AccountId) -> anyhow::Result<(IpAddr, PortMap)> {
-        let mut map = PortMap::new(Some(&Ranges::whole(&[(2_048, 2_111)])));
-        for (port, state) in
-            [(2_049, PortState::Live), (2_050, PortState::TimeWait), (2_060, PortState::Refused)]
-        {
+        let mut map = PortMap::new(Some(&Ranges::whole(&[(2_048, 2_111)])), None);
+        for (port, state) in [
+            (2_049, PortState::Live),
+            (2_050, PortState::TimeWait),
+            (2_060, PortState::Refused),
+            (2_061, PortState::Elsewhere),
+        ] {
             map.set(port, state);
         }
         Ok(([192, 0, 2, 1].into(), map))
@@ -73,13 +76,14 @@ fn events() -> Value {
         {"time": 1.5, "event": "traffic_step", "peer": "nat", "port": 443, "direction": "inbound", "before": 1.0, "after": 9.5},
         {"time": 1.5, "event": "pool_known", "peer": "nat", "port": 443, "direction": "inbound", "ports": "2048-2111", "size": 64,
          "configured": false},
+        {"time": 1.5, "event": "block_outgrown", "peer": "nat", "port": 443, "direction": "inbound", "text": "which block"},
         alert("alert_raised", Some(443)),
         alert("alert_goes_on", Some(443)),
         alert("alert_changed", Some(443)),
         alert("alert_over", None),
         {"time": 1.5, "event": "notices", "receiver": "ops", "outcome": "delivered", "notices": 3},
         {"time": 1.5, "event": "refused_reuse", "peer": "192.0.2.1", "peer_port": 2050, "address": "192.0.2.9", "port": 443,
-         "end": "gave_up", "attempts": 1, "retries": 3, "waited_seconds": 7.0, "answers": {"ack": 4, "reset": 0, "none": 0}},
+         "state": "established", "end": "gave_up", "retries": 3, "waited_seconds": 7.0, "answers": {"ack": 4, "reset": 0, "none": 0}},
         {"time": 1.5, "event": "address_changed", "name": "db", "port": 3306, "address": "192.0.2.2", "came": true},
         {"time": 1.5, "event": "failover", "name": "db", "port": 3306, "old": "192.0.2.1", "new": "192.0.2.2", "first_failure": 1.0,
          "first_success_new": 1.5, "unnoticed_seconds": null, "dns_seconds": 0.25, "reconnect_seconds": 0.25, "outage_seconds": null},
@@ -95,8 +99,15 @@ fn view() -> View {
         (address.left, address.called_ns) = (Some(between), 5);
         name.changes = vec![Change { address: address.address, came: false, when: between }];
     }
+    let block = Range { low: 2_048, high: 2_111, step: 1 };
+    for pool in snapshot.accounts.iter_mut().filter_map(|account| account.pool.as_mut()) {
+        pool.outgrown = Some(Outgrown { blocks: vec![block], refused: 7, all_refused: 8, seconds: 60 });
+        pool.circling = Some(Circling { block, rate: 2.0, round_seconds: 32.0, refusal_seconds: 16.0 });
+    }
     snapshot.accounts[1].ephemeral = Some(EphemeralFigures {
         size: 28_232,
+        local: Some([192, 0, 2, 1].into()),
+        local_addresses: 1,
         load: Load { time_wait: 31.0, live: 1.0, rate: 1.0, ends: [0.5; 60] },
         reuses: false,
         exhaustion_seconds: 80.0,

@@ -104,12 +104,16 @@ fn receivers_and_silences_mean_what_they_say() {
 
 #[test]
 fn watched_names_have_one_spelling_and_are_asked_for_every_second() {
-    let text = "[[watch]]\nname = \"DB-writer.Example.\"\nport = 3306\n[[watch]]\nname = \"_db.x\"\nport = 1\nevery = \"100ms\"\n";
+    let text = "[[watch]]\nname = \"DB-writer.Example.\"\nport = 3306\n[[watch]]\nname = \"_db.x\"\nport = 1\nevery = \"100ms\"\n[[watch]]\nname = \"eager.example\"\nport = 1\nfailing_every = \"25ms\"\n";
     let settings = Settings::parse(text, Path::new("two")).expect("right");
-    let watches: Vec<(&str, u16, Duration)> =
-        settings.watches.iter().map(|watch| (&*watch.name, watch.port, watch.every)).collect();
+    let watches: Vec<(&str, u16, u128, u128)> = settings
+        .watches
+        .iter()
+        .map(|watch| (&*watch.name, watch.port, watch.every.as_millis(), watch.failing_every.as_millis()))
+        .collect();
+    // While it fails, none is asked for more seldom than ever.
     let expected =
-        [("db-writer.example.", 3306, Duration::from_secs(1)), ("_db.x", 1, Duration::from_millis(100))];
+        [("db-writer.example.", 3306, 1_000, 250), ("_db.x", 1, 100, 100), ("eager.example", 1, 1_000, 25)];
     assert_eq!(watches, expected);
 }
 
@@ -326,7 +330,7 @@ fn the_examples_in_the_shipped_file_are_right() {
     // Every key of a list is shown.
     for (list, keys) in [
         ("peer", vec!["name", "cidrs", "port_pool", "alerts"]),
-        ("watch", vec!["name", "port", "every"]),
+        ("watch", vec!["name", "port", "every", "failing_every"]),
         ("silence", vec!["alerts", "peers", "starts", "ends", "days", "from", "to"]),
         (
             "receiver",

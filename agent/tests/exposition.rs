@@ -30,6 +30,7 @@ fn distinct() -> Snapshot {
             *sockets = number;
         }
         (account.stalled, account.gave_up) = (from + 600, u64::from(from + 601));
+        account.challenged_gave_up = u64::from(from + 602);
     }
     for (sockets, number) in snapshot.host.sockets.iter_mut().zip(9_000..) {
         *sockets = number;
@@ -38,6 +39,7 @@ fn distinct() -> Snapshot {
     snapshot.host.listen_overflows = 9_102;
     snapshot.host.listen_drops = 9_103;
     snapshot.host.syncookies_sent = 9_104;
+    snapshot.host.syn_challenges = 9_105;
     snapshot
 }
 
@@ -60,7 +62,9 @@ fn the_whole_body() {
 fn what_the_kernel_does_not_tell_has_no_series() {
     let blind = Snapshot { tells: Tells::default(), ..snapshot() };
     let body = body(&blind);
-    for name in ["syn_retries", "synack_retries", "retransmits", "resets", "time_wait_syns"] {
+    for name in
+        ["syn_retries", "synack_retries", "retransmits", "resets", "time_wait_syns", "challenged_syns"]
+    {
         assert!(!body.contains(&format!("tcpwarden_peer_{name}_total")), "{name}");
     }
     assert!(body.contains("tcpwarden_peer_connections_total"));
@@ -89,10 +93,16 @@ fn the_syn_watch_takes_the_place_of_what_events_tell() {
 fn a_pool_that_is_not_known_has_no_size_and_no_ratio() {
     let mut unknown = snapshot();
     let pool = unknown.accounts[0].pool.take().expect("it is known");
-    unknown.accounts[0].pool =
-        Some(PoolFigures { confidence: 0.5, configured: None, exhaustion_seconds: None, ..pool });
+    unknown.accounts[0].pool = Some(PoolFigures {
+        confidence: 0.5,
+        is_known: false,
+        configured: None,
+        reachable: None,
+        exhaustion_seconds: None,
+        ..pool
+    });
     let body = body(&unknown);
-    for name in ["size", "used_ratio", "exhaustion_seconds"] {
+    for name in ["size", "reachable_ports", "used_ratio", "exhaustion_seconds"] {
         assert!(!body.contains(&format!("tcpwarden_peer_pool_{name}{{")), "{name}");
     }
     assert!(body.contains("tcpwarden_peer_source_ports{"));

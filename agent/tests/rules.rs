@@ -37,8 +37,8 @@ struct Labels {
 const OTHERWISE: [(AlertName, Severity, &str); 3] = [
     (
         AlertName::StaleAddress,
-        Severity::Warning,
-        "Prometheus does not know who connects, so open connections have five minutes",
+        Severity::Critical,
+        "Prometheus knows names and not how many of their addresses are stale: five at once are told by the agent only",
     ),
     (
         AlertName::NameNotResolving,
@@ -49,8 +49,8 @@ const OTHERWISE: [(AlertName, Severity, &str); 3] = [
 ];
 
 /// Fewer events of a minute than these are no share of anything (alert/readings.rs); shares of a configured pool.
-const NO_THRESHOLDS: [(AlertName, &[f64]); 3] =
-    [(AlertName::SynRetriesHigh, &[10.0]), (AlertName::AbortedEarly, &[10.0]), (AlertName::PoolDiffers, &[])];
+const NO_THRESHOLDS: [(AlertName, &[f64]); 2] =
+    [(AlertName::SynRetriesHigh, &[10.0]), (AlertName::PoolDiffers, &[])];
 
 fn rules() -> Vec<Rule> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/tcpwarden-rules.yml");
@@ -97,10 +97,15 @@ fn every_alert_has_the_thresholds_and_times_of_the_agent() {
             let besides = NO_THRESHOLDS.iter().find(|(known, _)| *known == name);
             expected.extend(besides.into_iter().flat_map(|(_, numbers)| *numbers).map(ToString::to_string));
             if name == AlertName::SynRetriesHigh {
-                // What PortReuseRefused explains is not told twice.
-                let refused = settings.alerts.of(AlertName::PortReuseRefused, None);
-                let explained = refused.thresholds(Measure::RefusedPerMinute).expect("it has thresholds");
-                expected.insert(explained.warn.to_string());
+                // What these explain is not told twice.
+                for (cause, measure) in [
+                    (AlertName::PortReuseRefused, Measure::RefusedPerMinute),
+                    (AlertName::HalfOpenConnections, Measure::ChallengedPerMinute),
+                ] {
+                    let cause = settings.alerts.of(cause, None);
+                    let explained = cause.thresholds(measure).expect("it has thresholds");
+                    expected.insert(explained.warn.to_string());
+                }
             }
             if name == AlertName::PoolDiffers {
                 // One port outside.

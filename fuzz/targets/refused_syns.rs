@@ -25,11 +25,12 @@ fuzz_target!(|bytes: &[u8]| {
     log.add(&records, NOW);
     let kept: Arc<[_]> = log.last();
     assert_eq!(kept.len() as u64 + log.dropped(), records.len() as u64, "each is kept or counted");
-    for (reuse, EndedRefusal { tuple, refusal }) in kept.iter().zip(&records[records.len() - kept.len()..]) {
+    for (reuse, EndedRefusal { attempt, refusal }) in kept.iter().zip(&records[records.len() - kept.len()..])
+    {
         assert!(reuse.began.is_finite() && reuse.began <= NOW.unix_seconds);
         assert!(reuse.waited <= Duration::from_nanos(refusal.last_ns.max(refusal.connected_ns)));
         assert_eq!(reuse.end == End::GaveUp, refusal.connected_ns == 0);
-        assert_eq!((reuse.remote.1, reuse.local.1), (tuple.remote_port, tuple.local_port));
+        assert_eq!((reuse.remote.1, reuse.local.1), (refusal.port, attempt.local_port));
         assert_eq!(reuse.remote.0, reuse.remote.0.to_canonical(), "an address has one spelling");
         let seconds = serde_json::to_value(reuse.waited.as_secs_f64()).expect("a number");
         assert!(!seconds.is_null(), "a number that JSON can hold");

@@ -18,16 +18,17 @@ use anyhow::{Context as _, bail};
 use bytemuck::Zeroable as _;
 use probe_ebpf::{
     account::{Account, AccountKey, INBOUND, PeerKey},
-    source_ports::PortSet,
-    sweep::{Held, state},
+    source_ports::{FILLED_IN, PortSet},
+    sweep::{Held, HeldAt, state},
 };
 use tcpwarden::{
     alert::{Engine, Facts, Now, PoolFact},
     config::Settings,
     model::{
         AccountId, Accounts, Direction, ExportedAccount, Groups, Peer, Retention, Snapshot, Tells,
+        habits::Habits,
         past::Recorder,
-        pool::{PoolFigures, Pools},
+        pool::{PoolFigures, Pools, TimeWaits},
     },
     serve::{self, AlertView, RefusedConnections, View},
 };
@@ -139,20 +140,22 @@ fn held(number: u32) -> Held {
     held
 }
 
-/// A pool whose peer has used all its ports and makes so many connections a second.
-fn pools(times: u32, rate: u64) -> Vec<(PeerKey, PoolFigures)> {
+/// A pool whose peer hands out its ports in turn and makes so many connections a second.
+fn pools(times: u32, rate: u32) -> Vec<(PeerKey, PoolFigures)> {
     let mut pools = Pools::new(1);
-    let mut ports = PortSet::zeroed();
-    POOL.for_each(|port| ports.insert(port));
+    let mut drawn = POOL.cycle();
     for second in (1..).take(times as usize + 1) {
+        let mut ports = PortSet { filled_in: FILLED_IN, ..PortSet::zeroed() };
+        drawn.by_ref().take(rate as usize).for_each(|port| ports.insert(port));
         let mut counters = counted(second).counters;
-        counters.connections = u64::from(second) * rate;
+        counters.connections = u64::from(second) * u64::from(rate);
         pools.read(at(second), &peer(0), &counters, true);
-        pools.settle(at(second), &[held(0)]);
+        let local = peer(0).addr;
+        pools.settle(at(second), &[HeldAt { peer: peer(0), local, live: 0, time_wait: 180 }]);
         pools.choose(at(second), |_| true);
-        pools.observe(at(second), &peer(0), black_box(&ports));
+        pools.observe(at(second), &peer(0), black_box(&ports), None);
     }
-    pools.figures(at(times + 2), |_| None).collect()
+    pools.figures(at(times + 2), TimeWaits { left: f64::INFINITY, made: 0, overflows: 0 }, |_| None).collect()
 }
 
 fn infer(times: u32) {
@@ -187,9 +190,11 @@ fn judge(times: u32) {
         ephemeral: &[],
         destinations: &HashMap::new(),
         close_waits: &BTreeMap::new(),
+        habits: &Habits::default(),
         tells: snapshot.tells,
         host: &snapshot.host,
         lost: &[],
+        drift: 0,
         stale: &[],
         left_behind: &HashSet::new(),
         names: &[],
@@ -212,6 +217,7 @@ fn snapshot() -> Snapshot {
         sockets: held(number).sockets,
         stalled: 0,
         gave_up: 0,
+        challenged_gave_up: 0,
         calls: probe_ebpf::account::Calls::default(),
         callers: Vec::new(),
         connections_per_second: 3.0,
@@ -224,9 +230,11 @@ fn snapshot() -> Snapshot {
         resets_peer: true,
         resets_local: true,
         time_wait: true,
+        challenged: true,
         syn_watch: true,
         stalled: true,
         aborted_early: true,
+        timestamps: true,
     };
     Snapshot { accounts: accounts.collect(), tells, ..Snapshot::default() }
 }

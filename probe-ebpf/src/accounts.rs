@@ -1,24 +1,26 @@
 //! Finding the account an event belongs to, and booking into it.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns, maps::HashMap};
 use probe_ebpf::{
     account::{
-        Account, Address, BOUNDS, COUNTER_WORDS, Calls, Counters, Histogram, INBOUND, OUTBOUND, PeerKey,
-        REFUSAL_ANSWERS,
+        Account, Address, BOUNDS, CHALLENGING_STATES, CONNECT_FAILURES, COUNTER_WORDS, Calls, Counters,
+        Histogram, INBOUND, OUTBOUND, PeerKey, REFUSAL_ANSWERS, REFUSED_CONNECTS, REUSE_CLOCKS, WAITS,
+        Waiting, Waits,
     },
     caller::{CallerKey, ProcessName},
     connection::{FourTuple, OUTBOUND_FLAG},
     port::LISTENING,
-    source_ports::{PORT_BYTES, PortSet},
+    source_ports::{PORT_BYTES, PortSet, PortSetKey},
     sweep::STATES,
     tally::Tally,
 };
 
-use crate::maps::{CALLERS, CONNECTIONS, HALF_OPEN, PEERS, PORTS, SOURCE_PORTS, add, tally};
+use crate::maps::{CALLERS, CONNECTIONS, HALF_OPEN, PEERS, PORTS, RECORDING, SOURCE_PORTS, add, tally};
 
 /// A fresh account. In `.rodata`, because it is larger than a program's stack.
 static EMPTY: Account = {
     let none = Histogram { buckets: [0; BOUNDS + 1], sum_ns: 0 };
+    let no_waits = Waits { buckets: [0; 2], sum_ns: 0 };
     let counters = Counters {
         connections: 0,
         closes: [0; 4],
@@ -27,15 +29,25 @@ static EMPTY: Account = {
         watched_syns: 0,
         watched_syn_retries: 0,
         time_wait_accepted: 0,
+        reuse_clocks: [0; REUSE_CLOCKS],
         time_wait_refused: [0; REFUSAL_ANSWERS],
-        refused_connected: [0; 2],
+        refused_connected: [0; REFUSED_CONNECTS],
+        refused_delay: no_waits,
+        refused_late: 0,
+        challenged_syns: [0; CHALLENGING_STATES.len()],
+        challenged_duplicates: 0,
+        challenged_connected: [0; REFUSED_CONNECTS],
         synack_retries: 0,
         retransmits: 0,
         resets_local: 0,
         resets_peer: 0,
-        connect_failures: [0; 5],
+        connect_failures: [0; CONNECT_FAILURES.len()],
         connect_lost_ns: 0,
+        abandoned: no_waits,
         aborted_early: 0,
+        answered: 0,
+        answered_waits: [0; WAITS],
+        spoke_first: 0,
         lifetime: none,
         reuse: none,
         connect: none,
@@ -45,11 +57,14 @@ static EMPTY: Account = {
     Account {
         counters,
         calls,
+        heard_ns: 0,
         sockets: [0; STATES],
         generation: 0,
         fills_in: 0,
-        stalled: 0,
-        elsewhere: 0,
+        waiting: Waiting::NONE,
+        live_at_local: 0,
+        time_wait_at_local: 0,
+        zero: 0,
         local: Address([0; 16]),
     }
 };
@@ -99,37 +114,53 @@ pub fn touch_port(local_port: u16, now: u64) {
 /// The account of a peer that exists beyond doubt: it completed a handshake, or we called it.
 #[inline(always)]
 pub fn account(key: &PeerKey) -> Option<*mut Account> {
-    if let Some(found) = PEERS.get_ptr_mut(key) {
-        return Some(found);
-    }
-    // Another CPU may insert first; then this insert fails and the second look finds the other's.
-    let _ = PEERS.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
-    PEERS.get_ptr_mut(key).or_else(|| overflow(key.direction, Tally::LostPeers))
+    open(&PEERS, key).or_else(|| lost(key.direction, Tally::LostPeers))
 }
 
 /// The account of a peer of which only SYNs were seen, whose address may be forged.
 #[inline(always)]
 pub fn half_open_account(key: &PeerKey) -> Option<*mut Account> {
-    if let Some(found) = PEERS.get_ptr_mut(key).or_else(|| HALF_OPEN.get_ptr_mut(key)) {
+    let found = PEERS.get_ptr_mut(key).or_else(|| open(&HALF_OPEN, key));
+    found.or_else(|| lost(key.direction, Tally::LostHalfOpen))
+}
+
+/// A peer's account in one of the maps, added if it is not full.
+#[inline(always)]
+pub fn open(accounts: &HashMap<PeerKey, Account>, key: &PeerKey) -> Option<*mut Account> {
+    if let Some(found) = accounts.get_ptr_mut(key) {
         return Some(found);
     }
-    let _ = HALF_OPEN.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
-    HALF_OPEN.get_ptr_mut(key).or_else(|| overflow(key.direction, Tally::LostHalfOpen))
+    // Another CPU may insert first; then this insert fails and the second look finds the other's.
+    let _ = accounts.insert(key, &EMPTY, u64::from(BPF_NOEXIST));
+    accounts.get_ptr_mut(key)
+}
+
+/// The overflow account, for an event whose own account finds its map full.
+#[inline(always)]
+fn lost(direction: u8, kind: Tally) -> Option<*mut Account> {
+    tally(kind);
+    overflow(direction)
 }
 
 /// The overflow account, which the agent made before it attached anything.
 #[inline(always)]
-fn overflow(direction: u8, kind: Tally) -> Option<*mut Account> {
-    tally(kind);
+pub fn overflow(direction: u8) -> Option<*mut Account> {
     PEERS.get_ptr_mut(&PeerKey::overflow(direction))
 }
 
 /// Notes a source port of a peer, if the agent tracks it.
 #[inline(always)]
 pub fn mark_source_port(key: &PeerKey, port: u16) {
-    if let Some(ports) = SOURCE_PORTS.get_ptr_mut(key) {
+    if let Some(ports) = recorded_ports(key) {
         set_port(ports, port);
     }
+}
+
+/// The set in which the ports of a peer are recorded now, if they are.
+#[inline(always)]
+fn recorded_ports(key: &PeerKey) -> Option<*mut PortSet> {
+    let set = RECORDING.get(0).copied().unwrap_or_default();
+    SOURCE_PORTS.get_ptr_mut(PortSetKey::new(*key, set))
 }
 
 /// Sets a port's bit.
@@ -152,7 +183,7 @@ fn set_port(ports: *mut PortSet, port: u16) {
 /// Whether a census is to fill in the source ports of a peer: once for each set the agent makes.
 #[inline(always)]
 pub fn fills_in(key: &PeerKey, generation: u32) -> bool {
-    let Some(ports) = SOURCE_PORTS.get_ptr_mut(key) else { return false };
+    let Some(ports) = recorded_ports(key) else { return false };
     // SAFETY: `ports` points into a live map value; only the census, of which one runs at a time, writes this field.
     unsafe {
         if (*ports).filled_in == 0 {
@@ -219,5 +250,17 @@ pub fn observe(histogram: *mut Histogram, bounds: &[u64; BOUNDS], value_ns: u64)
     unsafe {
         add(&raw mut (*histogram).buckets[bucket], 1);
         add(&raw mut (*histogram).sum_ns, value_ns);
+    }
+}
+
+/// Books one wait.
+#[inline(always)]
+pub fn observe_wait(waits: *mut Waits, bound_ns: u64, waited_ns: u64) {
+    // 1 beyond the bound, without a branch, as above.
+    let bucket = (bound_ns.wrapping_sub(waited_ns) >> 63) as usize;
+    // SAFETY: the pointer is into a live map value and `bucket` is at most 1 (the verifier checks it).
+    unsafe {
+        add(&raw mut (*waits).buckets[bucket], 1);
+        add(&raw mut (*waits).sum_ns, waited_ns);
     }
 }

@@ -16,7 +16,7 @@ pub struct FourTuple {
     pub local_port: u16,
     /// Remote port, host order.
     pub remote_port: u16,
-    /// 0; the memory of SYNs keeps the sequence number here.
+    /// 0, but for the memory of SYNs and for attempts, which keep the sequence number here.
     pub isn: u32,
 }
 
@@ -26,6 +26,13 @@ impl FourTuple {
     #[inline(always)]
     pub const fn new(local: Address, remote: Address, local_port: u16, remote_port: u16) -> Self {
         Self { local, remote, local_port, remote_port, isn: 0 }
+    }
+
+    /// The connection attempt of a SYN with this sequence number, whatever port it comes from.
+    #[must_use]
+    #[inline(always)]
+    pub const fn attempt(&self, isn: u32) -> Self {
+        Self { remote_port: 0, isn, ..*self }
     }
 
     /// A hash that only those who know `seed` can predict. Not 0, which marks an empty slot.
@@ -55,6 +62,19 @@ pub struct Connection {
     pub since_ns: u64,
     /// `OUTBOUND_FLAG`, `ESTABLISHED_FLAG`, `SYN_COUNTED_FLAG`.
     pub flags: u64,
+    /// Ours: when we had asked, in ticks, as the last walk saw that we waited.
+    pub asked: u32,
+    /// For how long we had waited then, in ticks; 0 is that we did not.
+    pub waited: u32,
+}
+
+impl Connection {
+    /// One that waits for nothing.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(since_ns: u64, flags: u64) -> Self {
+        Self { since_ns, flags, asked: 0, waited: 0 }
+    }
 }
 
 /// This host connected; otherwise it accepted.
@@ -69,7 +89,7 @@ pub const SYN_COUNTED_FLAG: u64 = 4;
 unsafe impl aya::Pod for FourTuple {}
 
 const _: () = assert!(size_of::<FourTuple>() == 40 && align_of::<FourTuple>() == 8);
-const _: () = assert!(size_of::<Connection>() == 16);
+const _: () = assert!(size_of::<Connection>() == 24);
 
 #[cfg(test)]
 mod tests {

@@ -37,11 +37,19 @@ pub static SYN_SETS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub static HAS_CURRENT_TASK: Global<u32> = Global::new(0);
 
-/// A connection that ends within this time may have been aborted early, in nanoseconds.
+/// Number of `unsigned char` in the kernel's BTF, where programs may have the kernel print what they cannot read (5.10 on).
+#[unsafe(no_mangle)]
+pub static UNSIGNED_CHAR_TYPE: Global<u32> = Global::new(ABSENT);
+
+/// Number of `unsigned int`, as above.
+#[unsafe(no_mangle)]
+pub static UNSIGNED_INT_TYPE: Global<u32> = Global::new(ABSENT);
+
+/// A connection that we end within this time may have been aborted early, in nanoseconds.
 #[unsafe(no_mangle)]
 pub static ABORTED_WITHIN_NS: Global<u64> = Global::new(0);
 
-/// It was, if we sent fewer bytes than these.
+/// It was, if we sent fewer bytes than these and the peer did not. One of which we sent as many was answered.
 #[unsafe(no_mangle)]
 pub static ABORTED_BYTES: Global<u64> = Global::new(0);
 
@@ -56,6 +64,10 @@ pub static DROP_NOT_SPECIFIED: Global<u32> = Global::new(ABSENT);
 /// `enum skb_drop_reason`: TCP_RFC7323_TW_PAWS, where the kernel has one for a refusal by the timestamp.
 #[unsafe(no_mangle)]
 pub static DROP_TW_PAWS: Global<u32> = Global::new(ABSENT);
+
+/// `enum skb_drop_reason`: TCP_INVALID_SYN, which the kernel gives for a SYN on an open connection, and for nothing else.
+#[unsafe(no_mangle)]
+pub static DROP_INVALID_SYN: Global<u32> = Global::new(ABSENT);
 
 /// Number of arguments of `tcp_timewait_state_process()`.
 #[unsafe(no_mangle)]

@@ -21,7 +21,12 @@ macro_rules! kernel_fields {
             SKC_V6_DADDR: "sock_common" "skc_v6_daddr";
             SKC_V6_RCV_SADDR: "sock_common" "skc_v6_rcv_saddr";
             SK_ERR: "sock" "sk_err";
+            SK_ERR_SOFT: "sock" "sk_err_soft";
+            SK_ERROR_QUEUE_LENGTH: "sock" "sk_error_queue.qlen";
+            SK_ERROR_QUEUE_LAST: "sock" "sk_error_queue.prev";
+            EE_ERRNO: "sock_exterr_skb" "ee.ee_errno";
             SK_PROTOCOL: "sock" "sk_protocol";
+            SK_MAX_ACK_BACKLOG: "sock" "sk_max_ack_backlog";
             INET_SPORT: "inet_sock" "inet_sport";
             SEGS_OUT: "tcp_sock" "segs_out";
             RCV_NXT: "tcp_sock" "rcv_nxt";
@@ -30,9 +35,12 @@ macro_rules! kernel_fields {
             SND_WL1: "tcp_sock" "snd_wl1";
             BYTES_SENT: "tcp_sock" "bytes_sent";
             BYTES_RECEIVED: "tcp_sock" "bytes_received";
+            TS_RECENT: "tcp_sock" "rx_opt.ts_recent";
+            TS_RECENT_STAMP: "tcp_sock" "rx_opt.ts_recent_stamp";
             LAST_SENT: "tcp_sock" "lsndtime";
             LAST_RECEIVED: "inet_connection_sock" "icsk_ack.lrcvtime";
             LAST_ACKED: "tcp_sock" "rcv_tstamp";
+            LAST_OOW_ACK_TIME: "tcp_sock" "last_oow_ack_time";
             TW_SUBSTATE: "inet_timewait_sock" "tw_substate";
             TW_RCV_NXT: "sock_common" "skc_tw_rcv_nxt";
             TW_LAST_OOW_ACK_TIME: "tcp_timewait_sock" "tw_last_oow_ack_time";

@@ -9,10 +9,12 @@
 mod accounts;
 mod constants;
 mod maps;
+mod printed;
 mod programs;
 mod refusals;
 mod socket;
 mod tuples;
+mod waits;
 
 /// The helpers the programs call (`bpf_skc_to_tcp_sock` and others) are for GPL-compatible programs only, which this name says they are.
 #[unsafe(no_mangle)]

@@ -11,8 +11,8 @@ use probe_ebpf::{
     connection::{Connection, FourTuple},
     port::Port,
     refusal::Refusal,
-    source_ports::PortSet,
-    sweep::Sweep,
+    source_ports::{PortSet, PortSetKey},
+    sweep::{LocalKey, LocalSockets, Sweep},
     tally::{TALLIES as KINDS, Tally},
     tuple_memory::TupleSet,
 };
@@ -38,6 +38,10 @@ pub static CALLERS: LruHashMap<CallerKey, u64> = LruHashMap::with_max_entries(4_
 #[map]
 pub static OWNERS: HashMap<OwnerKey, u64> = HashMap::with_max_entries(1_024, 0);
 
+/// The sockets of peers that use several local addresses, by address, as of the last walk; the first address of a peer is in its account.
+#[map]
+pub static LOCAL_ADDRESSES: HashMap<LocalKey, LocalSockets> = HashMap::with_max_entries(8_192, 0);
+
 /// When recently closed 4-tuples closed.
 #[map]
 pub static CLOSED: Array<TupleSet> = Array::with_max_entries(65_536, 0);
@@ -46,13 +50,21 @@ pub static CLOSED: Array<TupleSet> = Array::with_max_entries(65_536, 0);
 #[map]
 pub static SYNS: Array<TupleSet> = Array::with_max_entries(8_192, 0);
 
-/// Source ports of the peers that the agent chose to track.
+/// Source ports of the peers that the agent chose to track, in two sets each.
 #[map]
-pub static SOURCE_PORTS: HashMap<PeerKey, PortSet> = HashMap::with_max_entries(256, 0);
+pub static SOURCE_PORTS: HashMap<PortSetKey, PortSet> = HashMap::with_max_entries(512, 0);
 
-/// 4-tuples whose SYNs are being refused.
+/// In which of both sets ports are recorded now; the agent changes it.
+#[map]
+pub static RECORDING: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Connection attempts whose SYNs are being refused, by peer and sequence number ([`FourTuple::attempt`]).
 #[map]
 pub static REFUSALS: HashMap<FourTuple, Refusal> = HashMap::with_max_entries(8_192, 0);
+
+/// When a SYN was refused last, monotonic, in nanoseconds. As long as none is, nothing else is looked up of refusals.
+#[map]
+pub static LAST_REFUSED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Refusals that ended in a connection ([`EndedRefusal`](probe_ebpf::refusal::EndedRefusal)): rare, and what finds no room is counted.
 #[map]

@@ -1,11 +1,12 @@
-//! What is known of a client whose SYN met a mini-socket of ours and was refused.
+//! What is known of a client whose SYN met a mini-socket or an open connection of ours and was refused.
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{account::REFUSAL_ANSWERS, connection::FourTuple};
+use crate::{account::REFUSAL_ANSWERS, connection::FourTuple, sweep::state::TIME_WAIT};
 
-/// The story of one 4-tuple, from the first refused SYN until a connection comes about on it or the client gives up. All times
-/// are monotonic, in nanoseconds.
+/// The story of one connection attempt, from its first refused SYN until it connects or the client gives up. An attempt is known by the
+/// peer and its sequence number ([`FourTuple::attempt`]): behind a NAT its SYNs may come from several ports. All times are monotonic, in
+/// nanoseconds.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Refusal {
@@ -15,20 +16,33 @@ pub struct Refusal {
     pub last_ns: u64,
     /// The longest pause before a repeated one.
     pub longest_pause_ns: u64,
-    /// When the last attempt connected after all; 0: it did not.
+    /// When it connected after all; 0: it did not.
     pub connected_ns: u64,
     /// Refused SYNs by [`RefusalAnswer`](crate::account::RefusalAnswer).
     pub answers: [u32; REFUSAL_ANSWERS],
-    /// Sequence number of the last one.
-    pub isn: u32,
-    /// SYNs that repeated the sequence number of the one before, the one that connected included.
+    /// SYNs that repeated the first one, the one that connected included.
     pub retries: u32,
-    /// SYNs with a sequence number of their own: connection attempts, all but the last of which the client gave up.
-    pub attempts: u32,
-    /// 1: a RST of the client took the mini-socket away.
-    pub reset: u32,
-    /// When the mini-socket last sent an ACK, in the kernel's jiffies; 0: not known.
+    /// When the mini-socket or the old connection last sent an ACK out of turn, in the kernel's jiffies; 0: not known.
     pub acked_at: u32,
+    /// Source port of the first SYN.
+    pub port: u16,
+    /// Source port of the last one, or of the connection.
+    pub last_port: u16,
+    /// TCP state of the old connection when it refused the first SYN; TIME_WAIT stands for its FIN_WAIT2 mini-socket, too.
+    pub state: u16,
+    /// 1: it connected after a RST of the client took the old connection or its mini-socket away.
+    pub reset: u16,
+    /// 1: it is counted as late.
+    pub late: u32,
+}
+
+impl Refusal {
+    /// Whether the old connection was still open when the first SYN came; else it was in TIME_WAIT, or on its way there.
+    #[must_use]
+    #[inline(always)]
+    pub const fn was_open(&self) -> bool {
+        self.state as u32 != TIME_WAIT
+    }
 }
 
 /// A story that ended, as the ring buffer carries it when a connection came about.
@@ -36,7 +50,7 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct EndedRefusal {
     /// Whose.
-    pub tuple: FourTuple,
+    pub attempt: FourTuple,
     /// The story.
     pub refusal: Refusal,
 }

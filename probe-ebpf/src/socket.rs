@@ -16,10 +16,11 @@ use probe_ebpf::{
 
 use crate::{
     constants::{
-        BYTES_RECEIVED, BYTES_SENT, HAS_CURRENT_TASK, INET_SPORT, LAST_ACKED, LAST_RECEIVED, LAST_SENT,
-        NET_INUM, NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET, SKC_NUM,
-        SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, SND_WL1, TASK_COMM,
-        TASK_GROUP_LEADER, TW_RCV_NXT,
+        BYTES_RECEIVED, BYTES_SENT, EE_ERRNO, HAS_CURRENT_TASK, INET_SPORT, LAST_ACKED, LAST_RECEIVED,
+        LAST_SENT, NET_INUM, NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SK_ERR_SOFT, SK_ERROR_QUEUE_LAST,
+        SK_ERROR_QUEUE_LENGTH, SK_MAX_ACK_BACKLOG, SKB_CB, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET,
+        SKC_NUM, SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, SND_WL1,
+        TASK_COMM, TASK_GROUP_LEADER, TS_RECENT, TS_RECENT_STAMP, TW_RCV_NXT,
     },
     maps::WATCHED_NAMESPACE,
 };
@@ -34,6 +35,10 @@ pub trait Socket {
     fn tuple(&self) -> FourTuple;
     /// `sk_err`: the errno that is ending the connection, 0 if none. At ->CLOSE it is already set.
     fn error(&self) -> i32;
+    /// The errno of the last ICMP error that came while a program held the socket, 0 if there is none. The kernel does not end the
+    /// connection then (net/ipv4/tcp_ipv4.c tcp_v4_err(), 5.10 to 6.18): it notes the errno in `sk_err_soft`, which the program clears by
+    /// asking for SO_ERROR, and queues the packet, which stays.
+    fn icmp_error(&self) -> i32;
     /// Whether anything was sent: a connect() that fails for want of a port passes SYN_SENT without a SYN.
     fn has_sent(&self) -> bool;
     /// The next sequence number expected from the peer; when ESTABLISHED begins, the one after its SYN's.
@@ -48,6 +53,10 @@ pub trait Socket {
     fn bytes_sent(&self) -> Option<u64>;
     /// Bytes received in order, the peer's FIN included.
     fn bytes_received(&self) -> Option<u64>;
+    /// The last timestamp of the peer that TCP took, which a TIME_WAIT compares with that of a SYN; 0 where it sends none, or it is not known.
+    fn peer_timestamp(&self) -> u32;
+    /// When data last came, in ticks; before that, when the handshake ended.
+    fn last_received(&self) -> Option<u32>;
 }
 
 /// Reads a field through a pointer whose type the verifier knows.
@@ -114,12 +123,28 @@ pub fn ticks() -> u32 {
     unsafe { bpf_jiffies64() as u32 }
 }
 
-/// A connection of ours, as far as it tells whether an answer is overdue. All times are in ticks.
+/// Whether a socket comes from a listener: it is copied from that, and keeps the length of its accept queue (net/core/sock.c
+/// sk_clone_lock(), 5.10 to 6.18), which a socket that was made to connect() does not have. After listen(fd, 0) this cannot be told, nor
+/// of a timewait socket.
+#[inline(always)]
+pub fn was_accepted(sk: *const c_void) -> bool {
+    // SAFETY: `sk` is a typed pointer, and the helper checks what it is; the field lies inside `sock`, with which `tcp_sock` begins.
+    unsafe {
+        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut());
+        !tcp.is_null() && field::<u32>(tcp.cast_const().cast(), &SK_MAX_ACK_BACKLOG) != 0
+    }
+}
+
+/// A connection of ours, as far as it tells whether an answer is awaited. All times are in ticks.
 pub struct Progress {
-    last_sent: u32,
-    last_received: u32,
+    /// When we last sent data; before that, when the handshake ended.
+    pub last_sent: u32,
+    /// When data last came; before that, as above.
+    pub last_received: u32,
     last_acked: u32,
-    received: u64,
+    /// Bytes sent and received.
+    pub sent: u64,
+    pub received: u64,
     all_acked: bool,
     /// The last segment that moved the window of what we may send brought no data.
     acked_without_data: bool,
@@ -140,6 +165,7 @@ impl Progress {
                 last_sent: field(tcp, &LAST_SENT),
                 last_received: field(tcp, &LAST_RECEIVED),
                 last_acked: field(tcp, &LAST_ACKED),
+                sent: field(tcp, &BYTES_SENT),
                 received: field(tcp, &BYTES_RECEIVED),
                 all_acked: field::<u32>(tcp, &SND_UNA) == field::<u32>(tcp, &SND_NXT),
                 acked_without_data: field::<u32>(tcp, &SND_WL1) == field::<u32>(tcp, &RCV_NXT),
@@ -147,24 +173,28 @@ impl Progress {
         }
     }
 
-    /// Whether nothing has come for `patience` ticks though something is awaited: an answer to what we sent, the acknowledgement of
-    /// it, or the first word of a peer that speaks first. A connection that was answered and idles awaits nothing, and one
-    /// that uploads goes on sending. Both stamps begin at the handshake (net/ipv4/tcp_input.c tcp_finish_connect(), tcp_init_transfer()).
+    /// For how many ticks we have waited for an answer to what we sent; 0 is that we do not. A connection that was answered and idles awaits
+    /// nothing, nor does one on which we have not said anything, and one that uploads goes on sending. Both stamps begin at the handshake
+    /// (net/ipv4/tcp_input.c tcp_finish_connect(), tcp_init_transfer()). An acknowledgement within `prompt` ticks is one at once.
     #[inline(always)]
-    pub fn is_overdue(&self, now: u32, patience: u32) -> bool {
-        let Self { last_sent, last_received, last_acked, received, all_acked, acked_without_data } = *self;
-        if now.wrapping_sub(last_received) <= patience {
-            return false;
-        }
+    pub fn unanswered(&self, now: u32, prompt: u32) -> u32 {
+        let Self { last_sent, last_received, last_acked, sent, received, acked_without_data, .. } = *self;
         let sent_later = last_sent.wrapping_sub(last_received).cast_signed();
         // Within one tick, an answer at once and a question right after an answer look alike, but for the segment that acknowledged
         // our last: with the answer it brought data, else none (net/ipv4/tcp_input.c tcp_ack_update_window()). One that came much later was
         // for a keepalive probe.
-        let acked_at_once = last_acked.wrapping_sub(last_sent) <= patience / 2;
-        let asked = sent_later > 0 || (sent_later == 0 && acked_without_data && acked_at_once);
-        let is_silent = now.wrapping_sub(last_sent) > patience && (asked || received == 0);
-        let is_unheard = !all_acked && now.wrapping_sub(last_acked) > patience;
-        is_silent || is_unheard
+        let acked_at_once = last_acked.wrapping_sub(last_sent) <= prompt;
+        let asked = sent > 0
+            && (received == 0 || sent_later > 0 || (sent_later == 0 && acked_without_data && acked_at_once));
+        if asked { now.wrapping_sub(last_sent).min(now.wrapping_sub(last_received)) } else { 0 }
+    }
+
+    /// Whether neither data nor an ACK of what we sent has come for longer than `patience` ticks.
+    #[inline(always)]
+    pub fn is_unacknowledged(&self, now: u32, patience: u32) -> bool {
+        !self.all_acked
+            && now.wrapping_sub(self.last_acked) > patience
+            && now.wrapping_sub(self.last_received) > patience
     }
 }
 
@@ -283,6 +313,19 @@ impl Socket for TypedSocket {
     }
 
     #[inline(always)]
+    fn icmp_error(&self) -> i32 {
+        // SAFETY: the queue and `sk_err_soft` lie inside `sock`; a queued packet begins its `cb` with a `sock_exterr_skb`.
+        unsafe {
+            let soft = field(self.tcp, &SK_ERR_SOFT);
+            if soft != 0 || field::<u32>(self.tcp, &SK_ERROR_QUEUE_LENGTH) == 0 {
+                return soft;
+            }
+            let last: *const u8 = field(self.tcp, &SK_ERROR_QUEUE_LAST);
+            field(last.add(SKB_CB.load() as usize), &EE_ERRNO)
+        }
+    }
+
+    #[inline(always)]
     fn has_sent(&self) -> bool {
         // SAFETY: `segs_out` lies inside `tcp_sock`.
         unsafe { field::<u32>(self.tcp, &SEGS_OUT) != 0 }
@@ -325,6 +368,24 @@ impl Socket for TypedSocket {
     fn bytes_received(&self) -> Option<u64> {
         // SAFETY: `bytes_received` lies inside `tcp_sock`.
         Some(unsafe { field(self.tcp, &BYTES_RECEIVED) })
+    }
+
+    /// Without timestamps there is no stamp of the last one (net/ipv4/tcp_minisocks.c, tcp_create_openreq_child(), 5.10 to 6.18).
+    #[inline(always)]
+    fn peer_timestamp(&self) -> u32 {
+        // SAFETY: both fields lie inside `tcp_sock`.
+        unsafe {
+            if field::<u32>(self.tcp, &TS_RECENT_STAMP) == 0 {
+                return 0;
+            }
+            field(self.tcp, &TS_RECENT)
+        }
+    }
+
+    #[inline(always)]
+    fn last_received(&self) -> Option<u32> {
+        // SAFETY: `icsk_ack.lrcvtime` lies inside `tcp_sock`, which begins with `inet_connection_sock`.
+        Some(unsafe { field(self.tcp, &LAST_RECEIVED) })
     }
 }
 
@@ -438,6 +499,17 @@ impl Socket for RecordedSocket {
     }
 
     #[inline(always)]
+    fn icmp_error(&self) -> i32 {
+        let soft: i32 = probed(self.address, &SK_ERR_SOFT).unwrap_or(0);
+        let queued: u32 = probed(self.address, &SK_ERROR_QUEUE_LENGTH).unwrap_or(0);
+        if soft != 0 || queued == 0 {
+            return soft;
+        }
+        let last: u64 = probed(self.address, &SK_ERROR_QUEUE_LAST).unwrap_or(0);
+        probed(last + u64::from(SKB_CB.load()), &EE_ERRNO).unwrap_or(0)
+    }
+
+    #[inline(always)]
     fn has_sent(&self) -> bool {
         probed::<u32>(self.address, &SEGS_OUT).map_or(self.tuple.local_port != 0, |sent| sent != 0)
     }
@@ -470,5 +542,18 @@ impl Socket for RecordedSocket {
     #[inline(always)]
     fn bytes_received(&self) -> Option<u64> {
         probed(self.address, &BYTES_RECEIVED)
+    }
+
+    #[inline(always)]
+    fn peer_timestamp(&self) -> u32 {
+        if probed::<u32>(self.address, &TS_RECENT_STAMP).unwrap_or(0) == 0 {
+            return 0;
+        }
+        probed(self.address, &TS_RECENT).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn last_received(&self) -> Option<u32> {
+        probed(self.address, &LAST_RECEIVED)
     }
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::account::PeerKey;
+use crate::account::{Address, PeerKey, Waiting};
 
 /// Room for every TCP state number (1 ESTABLISHED … 12 NEW_SYN_RECV), a power of two so that a masked index is
 /// always inside.
@@ -52,6 +52,10 @@ pub struct Sweep {
     pub ticks: u32,
     /// The monotonic clock then.
     pub ticks_at_ns: u64,
+    /// Accounts that the walk may still add to the map; the rest of it is for events.
+    pub free_accounts: u32,
+    /// Sockets of peers that have no account and got none.
+    pub without_account: u32,
 }
 
 /// What one walk found of one peer.
@@ -61,24 +65,89 @@ pub struct Held {
     pub peer: PeerKey,
     /// Its sockets by state; mini-sockets by their sub-state.
     pub sockets: [u32; STATES],
-    /// Connections of ours among them that have waited for an answer for too long.
-    pub stalled: u32,
-    /// Those of ours with another local address than the first.
-    pub elsewhere: u32,
+    /// Connections of ours among them that wait for it.
+    pub waiting: Waiting,
+    /// Outbound: when it last sent data.
+    pub heard: Heard,
+}
+
+/// When a destination of ours last sent data on any connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Not since the agent began to watch it.
+    Never,
+    /// Within the time after which a connection of ours is stalled.
+    Lately,
+    /// Before that.
+    LongAgo,
+}
+
+/// The sockets of a peer that use one local address: a peer can take each of its ports once per address of ours, and we can take
+/// each of ours once per source address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldAt {
+    /// Who.
+    pub peer: PeerKey,
+    /// The local address.
+    pub local: Address,
+    /// Sockets that are neither in TIME_WAIT nor pending requests.
+    pub live: u32,
+    /// Sockets in TIME_WAIT.
+    pub time_wait: u32,
+}
+
+impl HeldAt {
+    /// All of them.
+    #[must_use]
+    pub const fn sockets(&self) -> u32 {
+        self.live + self.time_wait
+    }
+}
+
+/// Whose sockets, at which local address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct LocalKey {
+    /// Who.
+    pub peer: PeerKey,
+    /// The local address.
+    pub local: Address,
+}
+
+/// The sockets of a peer at one local address other than the first one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct LocalSockets {
+    /// The walk that wrote this row; the agent removes a row of an older one.
+    pub generation: u32,
+    /// See [`HeldAt::live`].
+    pub live: u32,
+    /// See [`HeldAt::time_wait`].
+    pub time_wait: u32,
+    /// Always 0.
+    pub zero: u32,
 }
 
 impl Held {
     /// Nothing yet.
     #[must_use]
     pub const fn none(peer: PeerKey) -> Self {
-        Self { peer, sockets: [0; STATES], stalled: 0, elsewhere: 0 }
+        Self { peer, sockets: [0; STATES], waiting: Waiting::NONE, heard: Heard::Never }
     }
 }
 
 /// The walk counts sockets per local port and nothing else.
 pub const PORTS_ONLY: u32 = 1;
 
-const _: () = assert!(size_of::<Sweep>() == 104);
+const _: () = assert!(size_of::<Sweep>() == 112);
+const _: () = assert!(size_of::<LocalKey>() == 40 && size_of::<LocalSockets>() == 16);
+
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for LocalKey {}
+// SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for LocalSockets {}
 
 // SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.
 #[cfg(feature = "user")]

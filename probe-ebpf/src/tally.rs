@@ -32,7 +32,11 @@ pub enum Tally {
     LostRefusals = 12,
     /// Stories that ended while the ring buffer was full.
     LostEvidence = 13,
+    /// SYNs on open connections, as booked in some account.
+    ChallengedSyns = 14,
+    /// Sockets that a census could not book to the local address they use because the map of local addresses was full.
+    LostLocalAddresses = 15,
 }
 
 /// Number of kinds.
-pub const TALLIES: u32 = 14;
+pub const TALLIES: u32 = 16;

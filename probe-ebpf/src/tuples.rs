@@ -8,7 +8,7 @@ use probe_ebpf::{
     connection::FourTuple,
     tally::Tally,
     tuple_memory::{
-        CLOSE_UNSEEN, MINI_SOCKET, REFUSED, STAMP_FLAGS, TupleSet, TupleSlot, WAYS, WORTH_REMEMBERING_NS,
+        CLOSE_UNSEEN, MINI_SOCKET, RESET, STAMP_FLAGS, TupleSet, TupleSlot, WAYS, WORTH_REMEMBERING_NS,
     },
 };
 
@@ -47,9 +47,9 @@ impl Memory {
         Some((self.map.get_ptr_mut(index as u32)?, hash as u32))
     }
 
-    /// The slot of a 4-tuple, if it is remembered.
+    /// The set and the place in it of a 4-tuple, if it is remembered.
     #[inline(always)]
-    fn slot(&self, tuple: &FourTuple) -> Option<*mut TupleSlot> {
+    fn find(&self, tuple: &FourTuple) -> Option<(*mut TupleSet, usize)> {
         let (set, tag) = self.set(tuple)?;
         let mut place = 0;
         let mut found = 0;
@@ -62,13 +62,21 @@ impl Memory {
         if found == 0 {
             return None;
         }
-        // SAFETY: as above; the mask keeps `place` below `WAYS`.
-        Some(unsafe { &raw mut (*set).slots[below_ways(place)] })
+        Some((set, below_ways(place)))
     }
 
-    /// Remembers a 4-tuple, or gives it a new stamp. Returns the old one, 0 if there was none.
+    /// The slot of a 4-tuple, if it is remembered.
     #[inline(always)]
-    pub fn remember(&self, tuple: &FourTuple, now: u64, flags: u64, next_sent: u32) -> u64 {
+    fn slot(&self, tuple: &FourTuple) -> Option<*mut TupleSlot> {
+        let (set, place) = self.find(tuple)?;
+        // SAFETY: `set` points into a live array map.
+        Some(unsafe { &raw mut (*set).slots[place] })
+    }
+
+    /// Remembers a 4-tuple, or gives it a new stamp. Returns the old one, 0 if there was none. `timestamp`: the peer's last, 0 where it is not
+    /// known.
+    #[inline(always)]
+    pub fn remember(&self, tuple: &FourTuple, now: u64, flags: u64, next_sent: u32, timestamp: u32) -> u64 {
         let Some((set, tag)) = self.set(tuple) else { return 0 };
         // SAFETY: `set` points into a live array map; the mask keeps the place below `WAYS`.
         unsafe {
@@ -86,7 +94,9 @@ impl Memory {
                 let age = (slot.stamp & !STAMP_FLAGS) | u64::from(WAYS);
                 oldest = earlier(oldest, (age & !hit) | way as u64);
             }
-            let slot = &raw mut (*set).slots[below_ways(oldest)];
+            let place = below_ways(oldest);
+            (*set).timestamps[place] = timestamp;
+            let slot = &raw mut (*set).slots[place];
             let in_use = (*slot).tag != 0 && known == 0;
             if in_use && now.wrapping_sub((*slot).stamp) < WORTH_REMEMBERING_NS {
                 tally(self.forgot);
@@ -98,13 +108,14 @@ impl Memory {
         }
     }
 
-    /// What is remembered of a 4-tuple, an empty slot if nothing is; it is forgotten thereby.
+    /// What is remembered of a 4-tuple, and the peer's last timestamp; an empty slot and 0 if nothing is. It is forgotten thereby.
     #[inline(always)]
-    pub fn take(&self, tuple: &FourTuple) -> TupleSlot {
-        let Some(slot) = self.slot(tuple) else { return EMPTY };
-        // SAFETY: `slot` points into a live array map.
+    pub fn take(&self, tuple: &FourTuple) -> (TupleSlot, u32) {
+        let Some((set, place)) = self.find(tuple) else { return (EMPTY, 0) };
+        // SAFETY: `set` points into a live array map.
         unsafe {
-            let taken = *slot;
+            let slot = &raw mut (*set).slots[place];
+            let taken = (*slot, (*set).timestamps[place]);
             *slot = EMPTY;
             taken
         }
@@ -128,14 +139,14 @@ impl Memory {
         }
     }
 
-    /// The tuple's mini-socket refused a SYN.
+    /// The peer's RST took the tuple's mini-socket away.
     #[inline(always)]
-    pub fn mini_socket_refused(&self, tuple: &FourTuple, now: u64) {
+    pub fn mini_socket_reset(&self, tuple: &FourTuple, now: u64) {
         match self.slot(tuple) {
             // SAFETY: as above.
-            Some(slot) => unsafe { (*slot).stamp |= REFUSED },
+            Some(slot) => unsafe { (*slot).stamp = ((*slot).stamp & !MINI_SOCKET) | RESET },
             None => {
-                self.remember(tuple, now, MINI_SOCKET | REFUSED | CLOSE_UNSEEN, 0);
+                self.remember(tuple, now, RESET | CLOSE_UNSEEN, 0, 0);
             }
         }
     }

@@ -6,6 +6,7 @@ use lab::{
     agent::{Agent, Config, Metrics, Series},
     attaching::exact,
     eventually,
+    inconclusive::{self, Count},
     topology::{Family, Pair, address, pair},
     traffic::{First, Traffic},
     truth,
@@ -72,6 +73,7 @@ fn two_hundred_thousand_time_waits_of_three_peers() {
         let theirs = time_wait(truth::sockets_by_local_port(&pair.server));
         if ours == theirs { Ok(()) } else { Err(format!("TIME_WAIT per peer: {ours:?}; ss: {theirs:?}")) }
     });
+    assert_eq!(agent.scrape().value("census_lasting_drift_sockets", &[]), Some(0.0), "while they came, too");
     // In total, against the kernel's own count. Scraping would leave a TIME_WAIT of its own between the two.
     eventually(Duration::from_secs(20), || {
         let before = truth::time_wait_buckets(&pair.server);
@@ -100,36 +102,34 @@ fn two_hundred_thousand_time_waits_of_three_peers() {
         "{cost} s of CPU every {interval} s"
     );
 
-    // Whatever is not counted was left out by the kernel, and the kernel counts that. A connection whose last segment was
-    // lost waits for its retransmission before it has a lifetime.
-    eventually(Duration::from_secs(40), || {
-        let metrics = agent.scrape();
-        let missed =
-            metrics.value("probe_missed_runs_total", &[("probe", "inet_sock_set_state")]).expect("counted");
-        for ((peer, port), right) in &expected {
-            let (peer, port) = (peer.to_string(), port.to_string());
-            let series = Series { peer: &peer, port: &port, direction: "inbound" };
-            let families: [(&str, &[(&str, &str)]); 3] = [
-                ("peer_connections_total", &[]),
-                ("peer_closes_total", &[("by", "local")]),
-                ("peer_connection_seconds", &[]),
-            ];
-            for (family, labels) in families {
+    // A connection whose last segment was lost waits for its retransmission before it has a lifetime.
+    // Of all peers together: what the kernel leaves out, it leaves out of any of them.
+    let counts = |metrics: &Metrics| -> Vec<Count> {
+        let families: [(&str, &[(&str, &str)]); 3] = [
+            ("peer_connections_total", &[]),
+            ("peer_closes_total", &[("by", "local")]),
+            ("peer_connection_seconds", &[]),
+        ];
+        let of_all = |(family, labels)| {
+            let (mut told, mut truth) = (0, 0);
+            for ((peer, port), &right) in &expected {
+                let (peer, port) = (peer.to_string(), port.to_string());
+                let series = Series { peer: &peer, port: &port, direction: "inbound" };
                 let got = metrics.peer(family, series, labels);
-                assert!(got <= *right, "{family} of {series:?}: {got}, but only {right} were made");
-                if (right - got) as f64 > missed {
-                    return Err(format!(
-                        "{family} of {series:?}: {got} of {right}, and {missed} runs were left out"
-                    ));
-                }
+                assert!(got <= right, "{family} of {series:?}: {got}, but only {right} were made");
+                (told, truth) = (told + got, truth + right);
             }
-        }
-        Ok(())
-    });
+            Count { what: format!("{family} of all peers"), told, truth }
+        };
+        families.into_iter().map(of_all).collect()
+    };
+    inconclusive::hold(&agent, Duration::from_secs(40), counts);
 
     let grown = memory().saturating_sub(before);
-    // 200,000 sockets remembered one by one, in however little, would take more than this.
-    assert!(grown < 2 * 1024, "its memory grew by {grown} KiB");
+    // 200,000 sockets remembered one by one, in 16 bytes each, would take 3,125 KiB. What is kept of the ports of a peer is bounded: which came
+    // here lately, and the last SYNs (docs/operating.md, `tracked_peers`).
+    let of_ports = (PEERS.len() * PORTS.len()) as u64 * 112;
+    assert!(grown < 2 * 1024 + of_ports, "its memory grew by {grown} KiB");
 }
 
 /// Source ports of a client, and how many of them are taken when it is looked.

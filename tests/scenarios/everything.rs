@@ -48,9 +48,13 @@ fn play(story: &mut Story) {
     let config = Config::new(&[stale_address::watch(), failover::watch()].concat());
     let agent = Agent::start_seeing(host, &resolver, &config);
     let _exact = exact();
-    let well = tier.customers();
+    // Before the incidents all is well: whom the agent has not seen otherwise may always have been so.
+    let well = (tier.customers(), shop.crowd());
     thread::sleep(Duration::from_secs(4));
-    drop(well.told());
+    for _ in 0..12 {
+        story.holds(entrance.visit(), "a client that speaks the server's version was not served");
+    }
+    drop((well.0.told(), well.1.told()));
 
     // All of it.
     let load: Vec<Traffic> = net

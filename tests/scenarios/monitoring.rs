@@ -1,6 +1,9 @@
 //! The lab's own monitoring, without an agent: an alert passes through it, and ends again, as it would in production.
 
-use std::{io::Write as _, net::SocketAddr, thread, time::Duration};
+use std::{
+    collections::BTreeSet, fmt::Write as _, fs, io::Write as _, net::SocketAddr, path::Path, thread,
+    time::Duration,
+};
 
 use lab::{
     eventually,
@@ -19,6 +22,8 @@ use tempfile::NamedTempFile;
 lab::scenarios! {
     Others 20 s:
         monitoring_tells_the_sink_of_an_alert_and_of_its_end;
+    Others 40 s:
+        monitoring_tells_once_of_each_virtual_address_in_trouble;
     Others 5 s:
         monitoring_sink_answers_as_it_is_told;
 }
@@ -140,6 +145,113 @@ scrape_configs:
     assert!(prometheus.alerts().is_empty() && alertmanager.alerts().is_empty());
     let posts = sink.received();
     assert!(posts.is_sorted_by_key(|post| post.at), "{posts:?}");
+}
+
+/// Virtual addresses that one peer calls, each with three servers, and the seconds until the first refusal there, as each server tells.
+const FLEET: [(&str, &str); 3] = [("shop", "13.6"), ("mail", "14"), ("blog", "+Inf")];
+
+/// What the agents of all servers say: each sees a third of the 4,096 ports.
+fn fleet() -> String {
+    let mut page = String::new();
+    for (vip, left) in FLEET {
+        for server in 1..=3 {
+            let server = format!("vip=\"{vip}\",instance=\"{vip}{server}:9796\"");
+            let peer = format!("{server},peer=\"192.0.2.1\",port=\"443\",direction=\"inbound\"");
+            let _ = writeln!(
+                page,
+                "tcpwarden_build_info{{{server}}} 1\ntcpwarden_peer_pool_size{{{peer},source=\"observed\"}} 4096\n\
+                 tcpwarden_peer_pool_used_ports{{{peer}}} 840\ntcpwarden_peer_pool_used_ratio{{{peer}}} 0.205\n\
+                 tcpwarden_peer_pool_exhaustion_seconds{{{peer}}} {left}"
+            );
+        }
+    }
+    page
+}
+
+/// The alert of an agent that sends it itself, which knows of no virtual address.
+const OF_AN_AGENT: &str = "
+groups:
+- name: agent
+  rules:
+  - alert: TimeWaitNearPoolLimit
+    expr: vector(1)
+    # Until Prometheus knows where Alertmanager is.
+    for: 10s
+    labels: { severity: critical, instance: shop1, peer: 192.0.2.1, port: '443', direction: inbound }
+";
+
+fn monitoring_tells_once_of_each_virtual_address_in_trouble() {
+    let host = Host::new("monitor");
+    let exporter = Sink::start(&host, EXPORTER);
+    exporter.page(&fleet());
+    let sink = Sink::start(&host, SINK);
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let config =
+        fs::read_to_string(deploy.join("alertmanager/alertmanager.yml")).expect("the example is there");
+    let config = ["chat", "pager"].into_iter().fold(config, |text, name| {
+        let url = format!("https://{name}.example.net/hooks/tcpwarden");
+        assert!(text.contains(&url), "the example has no {url}");
+        text.replace(&url, &format!("http://127.0.0.1:{SINK}/{name}"))
+    });
+    let alertmanager = Alertmanager::start(&host, Alertmanager::PORT, &config);
+    let mut rules = NamedTempFile::new().expect("a temporary file");
+    rules.write_all(OF_AN_AGENT.as_bytes()).expect("a file with rules");
+    let shipped = deploy.join("prometheus/tcpwarden*-rules.yml");
+    let _prometheus = Prometheus::start(
+        &host,
+        &format!(
+            "
+global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
+rule_files: ['{}', '{}']
+alerting: {{ alertmanagers: [{{ static_configs: [{{ targets: ['127.0.0.1:{}'] }}] }}] }}
+scrape_configs:
+- {{ job_name: lab, honor_labels: true, static_configs: [{{ targets: ['127.0.0.1:{EXPORTER}'] }}] }}
+",
+            shipped.display(),
+            rules.path().display(),
+            Alertmanager::PORT,
+        ),
+    );
+    // Fleet and servers warn and are critical, of two virtual addresses; and the one agent.
+    let expected = 2 * (2 + 3 * 2) + 1;
+    let told = |state: &str| -> Vec<Labels> {
+        let held = alertmanager.alerts().into_iter();
+        held.filter(|alert| alert.status.state == state).map(|alert| alert.labels).collect()
+    };
+    let fleet = "FleetTimeWaitNearPoolLimit";
+    eventually(Duration::from_mins(1), || {
+        let (active, suppressed) = (told("active"), told("suppressed"));
+        let is_one = |vip: &str| {
+            active.iter().any(|labels| {
+                [("alertname", fleet), ("severity", "critical"), ("vip", vip)]
+                    .into_iter()
+                    .all(|(name, value)| labels.get(name).is_some_and(|own| own == value))
+            })
+        };
+        if active.len() == 2 && suppressed.len() == expected - 2 && is_one("shop") && is_one("mail") {
+            Ok(())
+        } else {
+            Err(format!("active: {active:#?}, suppressed: {suppressed:#?}"))
+        }
+    });
+    // What is told of a fleet is told to whom a critical alert is, once.
+    let groups = || -> Vec<(String, Value)> {
+        let posts = sink.received().into_iter();
+        let groups = posts.map(|post| {
+            let body: Value = serde_json::from_str(&post.body).expect("the payload is JSON");
+            (post.path, body["groupLabels"].clone())
+        });
+        groups.filter(|(_, group)| group["alertname"] == fleet).collect()
+    };
+    eventually(PATIENCE, || if groups().len() >= 2 { Ok(()) } else { Err(format!("{:?}", groups())) });
+    let groups = groups();
+    assert!(groups.iter().all(|(path, _)| path == "/pager"), "{groups:?}");
+    let vips: BTreeSet<&str> = groups.iter().filter_map(|(_, group)| group["vip"].as_str()).collect();
+    assert_eq!((vips, groups.len()), (BTreeSet::from(["mail", "shop"]), 2), "{groups:?}");
+    let of_servers = |post: &Received| {
+        payload(post).iter().any(|(_, labels)| labels.contains_key("vip") && labels["alertname"] != fleet)
+    };
+    assert!(!sink.received().iter().any(of_servers), "{:?}", sink.received());
 }
 
 fn monitoring_sink_answers_as_it_is_told() {

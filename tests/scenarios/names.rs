@@ -7,11 +7,12 @@ use lab::{
     alarms::{Alarm, exactly},
     attaching::exact,
     dns::{
-        Resolver,
+        Dns, Resolver,
         odd::{MANY, OddDns},
     },
     host::Host,
     lan::{DNS, Lan, OURS},
+    stale_address::{self, Tier},
     story::Story,
     traffic::{First, Traffic},
     truth,
@@ -20,6 +21,8 @@ use lab::{
 lab::scenarios! {
     Others 5 s:
         a_port_of_zero_and_a_name_that_is_given_twice;
+    Staged 50 s:
+        a_monitor_that_checks_both_servers_is_no_matter_and_a_program_that_kept_the_old_one_is;
     Staged 60 s:
         names_that_are_answered_as_none_should;
 }
@@ -119,6 +122,62 @@ fn figures_are_right(story: &mut Story, agent: &Agent<'_>, [host, client]: [&Hos
     story.holds(left > all / 2, format!("{left} TIME_WAITs of {all} connections"));
     story.same("TIME_WAITs", &left, || agent.scrape().peer("peer_sockets", of, &[("state", "time_wait")]));
     all
+}
+
+/// StaleAddress is a warning after 20 s here, and critical after 25.
+const SOONER: &str = "[alerts.StaleAddress]\nstale_seconds = { warn = 20, crit = 25, clear = 0 }\n";
+
+fn a_monitor_that_checks_both_servers_is_no_matter_and_a_program_that_kept_the_old_one_is() {
+    let mut story = Story::quiet();
+    fail_over(&mut story);
+    story.end();
+}
+
+fn fail_over(story: &mut Story) {
+    let lan = Lan::new();
+    let dns = Dns::start(lan.host("dns", DNS));
+    let resolver = Resolver::at(Lan::address(DNS));
+    let host = lan.host("web", OURS);
+    let tier = Tier::start(&lan, &host, &dns, &resolver);
+    let config = Config::new(&[stale_address::watch().as_str(), SOONER].concat());
+    let agent = Agent::start_seeing(&host, &resolver, &config);
+    let _exact = exact();
+    // It checks each server by its address, before the move and after it.
+    let checks = [stale_address::old(), stale_address::new()]
+        .map(|server| Traffic::pace(&host, server, stale_address::PORT, 120, 1.0, First::Client));
+    story.holds(customers(&tier), "all requests are served before the move");
+    Tier::fail_over(&dns);
+    let moved = Instant::now();
+    let mut said = String::new();
+    while moved.elapsed() < Duration::from_secs(40) {
+        std::thread::sleep(Duration::from_millis(500));
+        let (_, alerts) = agent.get("/api/v1/alerts").expect("the agent answers");
+        if alerts != "[]" {
+            said = alerts;
+        }
+    }
+    story.holds(said.is_empty(), format!("the monitor is no matter, and the agent said {said}"));
+    let of_name = [("name", stale_address::NAME), ("port", "8080")];
+    let (_, names) = agent.get("/api/v1/names").expect("the agent answers");
+    story.holds(names.contains("\"stale\""), format!("the old address is stale: {names}"));
+    let stale = agent.scrape().value("watched_name_stale_seconds", &of_name);
+    story.holds(stale == Some(0.0), format!("{stale:?} s"));
+
+    // nginx keeps what it resolved when it started, and is answered.
+    let are_served = customers(&tier);
+    let due = Alarm::outbound("StaleAddress", stale_address::old(), stale_address::PORT);
+    let raised = exactly(story, &agent, std::slice::from_ref(&due), Duration::from_secs(10));
+    let text = raised.get(&due).cloned().unwrap_or_default();
+    story.holds(text.contains("is called by nginx, last"), format!("who has missed the move: {text}"));
+    story.holds(are_served, "all requests are served");
+    drop((checks, tier));
+}
+
+/// Customers come for three seconds; whether all of them are served.
+fn customers(tier: &Tier) -> bool {
+    let customers = tier.customers();
+    std::thread::sleep(Duration::from_secs(3));
+    customers.told().iter().all(|page| page.outcome == "200")
 }
 
 fn a_port_of_zero_and_a_name_that_is_given_twice() {

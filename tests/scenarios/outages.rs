@@ -12,6 +12,7 @@ use std::{
 
 use lab::{
     agent::{Agent, Config, Series},
+    alarms::{self, Alarm},
     attaching::exact,
     eventually,
     host::Host,
@@ -38,6 +39,7 @@ lab::scenarios! {
         a_service_manager_that_does_not_read,
         the_disk_is_full_then_read_only,
         one_agent_follows_another_while_connections_are_made,
+        proc_shows_another_network_namespace,
         hardly_any_files;
     Others 5 s:
         its_namespace_loses_its_name_and_its_wire,
@@ -96,13 +98,55 @@ fn tells(pair: &Pair, agent: &Agent<'_>, client: IpAddr, all: u64) {
     });
 }
 
-/// A listener whose accept queue is full, which raises ListenQueueOverflow for its port until this is dropped.
+/// A listener whose accept queue is full, of its backlog and one more, which raises ListenQueueOverflow for its port until this is dropped:
+/// a warning, since nobody else comes.
 fn full_queue(host: &Host, port: u16) -> [Traffic; 2] {
     let address = IpAddr::from([127, 0, 0, 1]);
     let server = Traffic::deaf(host, address, port, 3);
-    let mut clients = Traffic::connect(host, address, port, 3, "hold");
+    let mut clients = Traffic::connect(host, address, port, 4, "hold");
     assert_eq!(clients.connected(), [""; 0]);
     [clients, server]
+}
+
+/// As in a container that was given the wrong /proc: the kernel's count of TIME_WAIT sockets that it shows is not that of the sockets here.
+fn proc_shows_another_network_namespace() {
+    const THERE: usize = 30;
+    let pair = pair();
+    let (client, server) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
+    let directory = TempDir::new().expect("a temporary directory");
+    let agent = Agent::start_by(&pair.server, after(&pair.server, "true"), &[], directory.path());
+    counts(&pair, &agent, 5, 5);
+    // The client closes first and keeps the TIME_WAITs.
+    let service = Traffic::serve(&pair.server, server, PORT, THERE, "read,close");
+    let mut callers = Traffic::connect(&pair.client, server, PORT, THERE, "close");
+    callers.connected();
+    callers.finish();
+    service.finish();
+    let mut resident = pair.client.command("sleep").arg("60").spawn().expect("sleep runs");
+    let shown = format!("/proc/{}/net", agent.pid().as_raw_nonzero());
+    beside(&agent, &format!("mount --bind /proc/{}/net {shown}", resident.id()));
+    // The last FIN of the server may still be on its way.
+    eventually(PATIENCE, || {
+        let there = truth::time_wait_buckets(&pair.client);
+        if there == THERE as u64 { Ok(()) } else { Err(format!("{there} TIME_WAITs of {THERE}")) }
+    });
+    let (there, here) = (truth::time_wait_buckets(&pair.client), truth::time_wait_buckets(&pair.server));
+    // The log says it, too. Each request over HTTP leaves a TIME_WAIT.
+    let says = format!("found {} TIME_WAIT and FIN_WAIT2 sockets fewer than the kernel counts", there - here);
+    eventually(PATIENCE, || {
+        let log = agent.log();
+        if log.contains(&says) { Ok(()) } else { Err(format!("{log}\ndoes not say {says:?}")) }
+    });
+    assert!(alarms::raised(&agent).contains_key(&Alarm::host("AgentDegraded")));
+    tells(&pair, &agent, client, 5 + THERE as u64);
+
+    beside(&agent, &format!("umount {shown}"));
+    eventually(PATIENCE, || match agent.scrape().value("census_lasting_drift_sockets", &[]) {
+        Some(0.0) => Ok(()),
+        other => Err(format!("{other:?} after it ended")),
+    });
+    resident.kill().expect("it still runs");
+    let _ = resident.wait();
 }
 
 fn nobody_reads_the_log() {
@@ -452,7 +496,7 @@ fn the_wall_clock_jumps() {
     let second = full_queue(host, 7002);
     is_raised(7002);
     assert!(agent.log().contains("2035-01-01T12:"), "the log follows: {}", agent.log());
-    assert!(agent.log().contains("ListenQueueOverflow (critical, silenced): "), "{}", agent.log());
+    assert!(agent.log().contains("ListenQueueOverflow (warning, silenced): "), "{}", agent.log());
     assert_eq!(posts(7002), [""; 0]);
     // What was announced before is over when it is, silence or not.
     drop(first);

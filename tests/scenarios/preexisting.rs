@@ -14,6 +14,7 @@ use lab::{
 lab::scenarios! {
     Staged 5 s:
         connections_older_than_the_agent_by_iterator,
+        connections_of_a_port_that_connect_might_have_chosen,
         connections_older_than_the_agent_by_netlink_ipv6,
         connections_that_outlived_their_listener_by_iterator_ipv6,
         connections_that_outlived_their_listener_by_netlink;
@@ -23,6 +24,36 @@ const INBOUND: usize = 4;
 const OUTBOUND: usize = 3;
 const SERVICE: u16 = 7001;
 const BACKEND: u16 = 7002;
+
+/// Two of the ports that the kernel chooses from for a connect().
+const CHOSEN: [u16; 2] = [40_000, 40_001];
+
+/// A listener on such a port that is gone when the agent starts, as after a passive FTP transfer: its connections are inbound, and those of
+/// a client that the kernel gave another port, or that bound one, are outbound.
+fn connections_of_a_port_that_connect_might_have_chosen() {
+    let Pair { client: remote, server: ours } = &pair();
+    let (from, to) = (Pair::client_address(Family::V4), Pair::server_address(Family::V4));
+    ours.sysctl("net.ipv4.ip_local_port_range", &format!("{} {}", CHOSEN[0], CHOSEN[0] + 9));
+    let accepted = Traffic::serve(ours, to, CHOSEN[0], INBOUND, "hold");
+    let mut callers = Traffic::connect(remote, to, CHOSEN[0], INBOUND, "hold");
+    callers.connected();
+    let backends = [BACKEND, BACKEND + 1].map(|port| Traffic::serve(remote, from, port, 1, "hold"));
+    let mut chosen = Traffic::connect(ours, from, BACKEND, 1, "hold");
+    let mut bound = Traffic::connect_from(ours, CHOSEN[1], from, BACKEND + 1, "hold");
+    assert_eq!((chosen.connected().len(), bound.connected().len()), (0, 0));
+
+    let agent = Agent::start(ours, &["--census", "iter"]);
+    let _exact = exact();
+    let peers = |sockets: truth::Sockets| -> Vec<(u16, String, u64)> {
+        let of_peer = sockets.into_iter().filter(|((peer, ..), _)| *peer == from);
+        of_peer.map(|((_, port, state), count)| (port, state, count)).collect()
+    };
+    let metrics = agent.scrape();
+    let established = |port, count: usize| (port, "established".to_owned(), count as u64);
+    assert_eq!(peers(metrics.sockets("inbound")), [established(CHOSEN[0], INBOUND)]);
+    assert_eq!(peers(metrics.sockets("outbound")), [established(BACKEND, 1), established(BACKEND + 1, 1)]);
+    drop((accepted, callers, backends, chosen, bound));
+}
 
 fn older_than_the_agent(census: &str, family: Family, listening: bool) {
     let pair = pair();

@@ -38,7 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Queues are judged at once, so that a play is short.
 const FAST: &str = "[alerts.ListenQueueOverflow]\nfor = \"1s\"\nkeep_firing_for = \"2s\"\n";
 
-/// A listener whose accept queue is full, which raises ListenQueueOverflow for its port until this is dropped.
+/// A listener whose accept queue is full, of its backlog and one more, which raises ListenQueueOverflow for its port until this is dropped:
+/// a warning, since nobody else comes.
 struct FullQueue {
     _clients: Traffic,
     _server: Traffic,
@@ -47,7 +48,7 @@ struct FullQueue {
 fn full_queue(host: &Host, port: u16) -> FullQueue {
     let address = IpAddr::from([127, 0, 0, 1]);
     let server = Traffic::deaf(host, address, port, 3);
-    let mut clients = Traffic::connect(host, address, port, 3, "hold");
+    let mut clients = Traffic::connect(host, address, port, 4, "hold");
     assert_eq!(clients.connected(), [""; 0]);
     FullQueue { _clients: clients, _server: server }
 }
@@ -291,7 +292,7 @@ fn a_signature_that_openssl_makes_too() {
     let body: Value = serde_json::from_str(&post.body).expect("JSON");
     assert_eq!((&body["version"], &body["status"]), (&Value::from("4"), &Value::from("firing")));
     let annotations = &body["alerts"][0]["annotations"];
-    assert_eq!((&annotations["value"], &annotations["limit"]), (&Value::from("1"), &Value::from("1")));
+    assert_eq!((&annotations["value"], &annotations["limit"]), (&Value::from("1"), &Value::from("0.8")));
     let runbook = annotations["runbook_url"].as_str().expect("a link");
     assert_eq!(runbook, "http://127.0.0.1:9796/runbooks/ListenQueueOverflow");
     let (status, page) = agent.get("/runbooks/ListenQueueOverflow").expect("the link leads there");
@@ -357,7 +358,7 @@ fn an_alertmanager_with_tls_and_a_password() {
     let label = |name: &str| alerts[0].labels.get(name).map(String::as_str);
     assert_eq!(
         (label("alertname"), label("port"), label("severity")),
-        (Some("ListenQueueOverflow"), Some("7001"), Some("critical"))
+        (Some("ListenQueueOverflow"), Some("7001"), Some("warning"))
     );
     assert!(alerts[0].ends_at > alerts[0].starts_at, "it ends by itself if nobody repeats it");
 }
@@ -377,11 +378,11 @@ fn the_journal_has_an_alert_with_its_parts_as_fields() {
             .map(|field| entry[field].as_str().expect("a field").to_owned())
     };
     let [firing, resolved] = entries().try_into().expect("two");
-    // syslog(3): 2 is critical, 5 is a notice.
-    assert_eq!(parts(&firing), ["firing", "2", "critical", "7001", "tcpwarden"]);
-    assert_eq!(parts(&resolved), ["resolved", "5", "critical", "7001", "tcpwarden"]);
+    // syslog(3): 4 is a warning, 5 is a notice.
+    assert_eq!(parts(&firing), ["firing", "4", "warning", "7001", "tcpwarden"]);
+    assert_eq!(parts(&resolved), ["resolved", "5", "warning", "7001", "tcpwarden"]);
     let message = firing["MESSAGE"].as_str().expect("a message");
-    assert!(message.contains("3 connections wait to be accepted on port 7001"), "{message}");
+    assert!(message.contains("4 connections wait to be accepted on port 7001"), "{message}");
     assert!(agent.scrape().value("notifications_total", &[("outcome", "failed")]) == Some(0.0));
 }
 

@@ -147,6 +147,10 @@ fn with_a_daemon_the_screen_tells_what_ss_and_the_api_tell() {
     screen.keys(&["Escape"]);
     screen.line("PEER");
     screen.keys(&["Escape"]);
+    // A terminal sends Escape and the key after it as it sends Alt with that key: who reads both at once cannot tell.
+    screen.shows("list without a filter", |lines| {
+        (!lines.iter().any(|line| line.starts_with("filter: "))).then_some(())
+    });
     screen.keys(&["s"]);
     screen.line("(by PEER)");
     let above = |upper: u8, lower: u8| {

@@ -65,6 +65,12 @@ pub fn phones() -> IpAddr {
     Lan::address(PHONES)
 }
 
+/// That of the desktops.
+#[must_use]
+pub fn desktops() -> IpAddr {
+    Lan::address(DESKTOPS)
+}
+
 /// A server that speaks one version only, and clients of both.
 #[derive(Debug)]
 pub struct Entrance {
@@ -78,14 +84,8 @@ impl Entrance {
     /// Sets it up on `host`, which has number [`OURS`].
     #[must_use]
     pub fn start(lan: &Lan, host: &Host, version: Tls) -> Self {
-        let files = certificates();
-        let mut command = host.command("openssl");
-        command.args(["s_server", "-accept", &PORT.to_string(), version.flag(), "-www"]);
-        command.arg("-key").arg(files.path().join("server.key"));
-        command.arg("-cert").arg(files.path().join("server.crt"));
-        let server = Process::start("openssl s_server".to_owned(), files, command);
         let entrance = Self {
-            server,
+            server: serve(host, version),
             version,
             phones: lan.host("phones", PHONES),
             desktops: lan.host("desktops", DESKTOPS),
@@ -116,16 +116,42 @@ impl Entrance {
     /// Phones try, one after the other, until this is dropped.
     #[must_use]
     pub fn phones(&self) -> Crowd {
-        let server = SocketAddr::new(Lan::address(OURS), PORT);
-        let flag = self.version.other().flag();
-        let mut command = self.phones.command("sh");
-        let script = format!(
-            "for try in $(seq 1000); do openssl s_client -connect {server} {flag} </dev/null 2>&1; sleep 0.1; done"
-        );
-        command.args(["-c", &script]);
-        let directory = TempDir::new().expect("a temporary directory");
-        Crowd { _process: Process::start("the phones".to_owned(), directory, command) }
+        crowd(&self.phones, self.version.other())
     }
+
+    /// The same of desktops, which speak the version that the server began with.
+    #[must_use]
+    pub fn desktops(&self) -> Crowd {
+        crowd(&self.desktops, self.version)
+    }
+
+    /// The server is updated on `host`: from now on it speaks the other version only.
+    pub fn update(&mut self, host: &Host) {
+        // The port has to be free first.
+        self.server.end();
+        self.server = serve(host, self.version.other());
+    }
+}
+
+fn serve(host: &Host, version: Tls) -> Process {
+    let files = certificates();
+    let mut command = host.command("openssl");
+    command.args(["s_server", "-accept", &PORT.to_string(), version.flag(), "-www"]);
+    command.arg("-key").arg(files.path().join("server.key"));
+    command.arg("-cert").arg(files.path().join("server.crt"));
+    Process::start("openssl s_server".to_owned(), files, command)
+}
+
+fn crowd(clients: &Host, version: Tls) -> Crowd {
+    let server = SocketAddr::new(Lan::address(OURS), PORT);
+    let flag = version.flag();
+    let mut command = clients.command("sh");
+    let script = format!(
+        "for try in $(seq 1000); do openssl s_client -connect {server} {flag} </dev/null 2>&1; sleep 0.1; done"
+    );
+    command.args(["-c", &script]);
+    let directory = TempDir::new().expect("a temporary directory");
+    Crowd { _process: Process::start("the clients".to_owned(), directory, command) }
 }
 
 /// Clients that come again and again.

@@ -336,10 +336,12 @@ impl Metrics {
             syn_retries: value("peer_syn_retries_total", &[]),
             connected_after_reset: end("reset"),
             connected_by_retry: end("retry"),
+            connected_from_other_port: end("other_port"),
             gave_up: end("gave_up"),
+            late: value("peer_refused_attempts_late_total", &[]),
         };
         let refused = value("peer_time_wait_syns_total", &[("outcome", "refused")]);
-        assert_eq!(refused, told.refused_by_ack + told.refused_by_reset + told.unanswered);
+        assert_eq!(refused, told.refused());
         told
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{agent::Agent, story::Story};
+use crate::{agent::Agent, alert_table, story::Story};
 
 /// An alert with its subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,11 +78,13 @@ pub fn raised(agent: &Agent<'_>) -> BTreeMap<Alarm, String> {
         };
         (Alarm::new(&text("alert"), subject), text("text"))
     };
-    alerts.iter().map(alarm).collect()
+    let raised: BTreeMap<Alarm, String> = alerts.iter().map(alarm).collect();
+    alert_table::note_raised(raised.keys().map(|alarm| alarm.alert.clone()));
+    raised
 }
 
 /// After the last alarm that is due, time for those that are not: longer than the slowest takes from its cause to its first notice, which is
-/// CloseWaitGrowing with 25 s (sockets that stay for 15 s, for 10 s).
+/// CloseWaitGrowing with 26 s (sockets that stay for 25 s, for 1 s).
 const STRANGERS_COME: Duration = Duration::from_secs(30);
 
 /// Waits until all of `due` are raised, and a while longer, while the incident goes on; whatever else is raised is wrong. Returns the
@@ -93,6 +95,7 @@ pub fn exactly(
     due: &[Alarm],
     patience: Duration,
 ) -> BTreeMap<Alarm, String> {
+    alert_table::note_due(due.iter().map(|alarm| alarm.alert.clone()));
     let deadline = Instant::now() + patience;
     let mut known = BTreeMap::new();
     let mut end = None;

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     agent::{Agent, Config},
+    alarms, alert_table,
     attaching::exact,
     dashboard, eventually,
     monitoring::{
@@ -155,6 +156,7 @@ pub fn play(ends: Ends, mut say: impl FnMut(&str, Duration)) -> Story {
         thread::sleep(Duration::from_millis(200));
     }
     story.empty_panels = witness.empty_panels();
+    alert_table::note_due(EXPECTED.into_iter().map(str::to_owned));
     story.strangers = witness.strangers();
     for client in &mut clients {
         client.paced();
@@ -227,9 +229,7 @@ impl Witness<'_> {
     }
 
     fn raised(&self) -> Vec<String> {
-        let (_, body) = self.agent.get("/api/v1/alerts").expect("the agent answers");
-        let alerts: Vec<Value> = serde_json::from_str(&body).expect("JSON");
-        alerts.iter().map(|alert| alert["alert"].as_str().expect("a name").to_owned()).collect()
+        alarms::raised(self.agent).into_keys().map(|alarm| alarm.alert).collect()
     }
 
     /// The dashboard's queries without an answer; those about what this incident has not got are not asked.
@@ -341,7 +341,7 @@ global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
 rule_files: [{}]
 alerting: {{ alertmanagers: [{{ static_configs: [{{ targets: ['127.0.0.1:{}'] }}] }}] }}
 scrape_configs:
-- {{ job_name: tcpwarden, static_configs: [{{ targets: ['127.0.0.1:9796'] }}] }}
+- {{ job_name: tcpwarden, static_configs: [{{ targets: ['127.0.0.1:9796'], labels: {{ vip: shop }} }}] }}
 ",
         files.join(", "),
         Alertmanager::PORT

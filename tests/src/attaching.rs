@@ -126,28 +126,37 @@ impl Drop for Attaching {
     }
 }
 
-/// While it lives, no agent of any scenario starts or stops.
+/// While it lives, no agent of any scenario starts or stops, or any may ([`loose`]).
 #[derive(Debug)]
-pub struct Exact {
+pub struct Playing {
     before: Phase,
+    now: Phase,
 }
 
 /// Waits until no scenario attaches or detaches.
 #[must_use]
-pub fn exact() -> Exact {
+pub fn exact() -> Playing {
     let before = NOW.replace(Phase::Exact);
     if before != Phase::Exact {
         GATE.leave(before);
         GATE.be_exact();
     }
-    Exact { before }
+    Playing { before, now: Phase::Exact }
 }
 
-impl Drop for Exact {
+/// Lets others attach and be exact, while this scenario plays for so long that they would wait for minutes.
+#[must_use]
+pub fn loose() -> Playing {
+    let before = NOW.replace(Phase::Neither);
+    GATE.leave(before);
+    Playing { before, now: Phase::Neither }
+}
+
+impl Drop for Playing {
     fn drop(&mut self) {
         NOW.set(self.before);
-        if self.before != Phase::Exact {
-            GATE.leave(Phase::Exact);
+        if self.before != self.now {
+            GATE.leave(self.now);
         }
         if self.before == Phase::Attaching {
             GATE.attach();

@@ -1,5 +1,6 @@
 //! Packets on the wire, by tcpdump, and what they say about each connection.
 
+mod clocks;
 mod lives;
 
 use std::{
@@ -13,10 +14,11 @@ use std::{
     time::Duration,
 };
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{NetSlice, SlicedPacket, TcpOptionElement, TransportSlice};
 use pcap_file::pcap::PcapReader;
 use tempfile::TempDir;
 
+pub use self::clocks::Clocks;
 use crate::{host::Host, inconclusive::Count};
 
 /// A running capture of TCP packets on `eth0` of a host.
@@ -131,6 +133,7 @@ struct Segment {
     /// The next sequence number that it expects.
     expects: u32,
     payload: u32,
+    timestamp: Option<u32>,
 }
 
 /// A connection that takes the place of a TIME_WAIT begins so far above where that left off (net/ipv4/tcp_minisocks.c
@@ -205,11 +208,16 @@ impl Wire {
             seq: tcp.sequence_number(),
             expects: tcp.acknowledgment_number(),
             payload: u32::try_from(ip_payload - tcp.header_slice().len()).expect("a segment is small"),
+            timestamp: tcp.options_iterator().find_map(|option| match option {
+                Ok(TcpOptionElement::Timestamp(value, _)) => Some(value),
+                _ => None,
+            }),
         };
         let flow = self.flows.entry(key).or_default();
+        let is_unanswered = !flow.is_empty() && flow.iter().all(|old| old.by_client);
         let opens_anew = by_client
             && segment.syn
-            && flow.iter().any(|old| old.by_client && old.fin)
+            && (flow.iter().any(|old| old.by_client && old.fin) || is_unanswered)
             && flow.iter().all(|old| !(old.by_client && old.syn && old.seq == segment.seq));
         if opens_anew {
             self.earlier.push((key, std::mem::take(flow)));
@@ -230,20 +238,78 @@ impl Wire {
         .collect()
     }
 
+    /// The first sequence number of each 4-tuple of a service.
+    #[must_use]
+    pub fn first_syns(&self, server: IpAddr, port: u16) -> BTreeMap<SocketAddr, u32> {
+        let to = SocketAddr::new(server, port);
+        let syns = self
+            .segments
+            .iter()
+            .filter(|((_, service), segment)| *service == to && segment.by_client && segment.syn);
+        // The last to be collected stays.
+        syns.rev().map(|((client, _), segment)| (*client, segment.seq)).collect()
+    }
+
     /// What happened between one client address and a service, on 4-tuples that the server still remembered.
     #[must_use]
     pub fn reuses(&self, client: IpAddr, server: IpAddr, port: u16) -> Reuses {
-        let mut sum = Reuses::default();
+        let attempts = self.attempts(client, server, port);
+        let late = attempts.refused.values().filter(|refused| refused.late).count() as u64;
+        let gave_up = attempts.refused.values().filter(|refused| refused.connected.is_none()).count() as u64;
+        Reuses { gave_up, late, ..attempts.sum }
+    }
+
+    /// How long each attempt between one client address and a service that was refused took since to connect, of those that did.
+    #[must_use]
+    pub fn refused_delays(&self, client: IpAddr, server: IpAddr, port: u16) -> Vec<Duration> {
+        let attempts = self.attempts(client, server, port);
+        let delay = |refused: &Refused| Some(refused.connected?.saturating_sub(refused.since));
+        attempts.refused.values().filter_map(delay).collect()
+    }
+
+    fn attempts(&self, client: IpAddr, server: IpAddr, port: u16) -> Attempts {
+        let mut attempts = Attempts::default();
         let mut tuples: BTreeMap<u16, Tuple> = BTreeMap::new();
-        for ((from, to), segment) in &self.segments {
-            if from.ip() == client && *to == SocketAddr::new(server, port) {
-                tuples.entry(from.port()).or_default().see(*segment, &mut sum);
-            }
+        for (from, segment) in self.between(client, server, port) {
+            tuples.entry(from).or_default().see(from, segment, &mut attempts);
         }
-        for tuple in tuples.values_mut() {
-            tuple.end(&mut sum);
+        for (from, tuple) in &mut tuples {
+            tuple.unanswered(*from, &mut attempts);
         }
-        sum
+        attempts
+    }
+
+    /// When the first SYN of a client address was refused by what the server remembered, since the epoch. One that was not answered is known
+    /// to be refused when the next SYN on its 4-tuple comes.
+    #[must_use]
+    pub fn first_refused(&self, client: IpAddr, server: IpAddr, port: u16) -> Option<Duration> {
+        let mut attempts = Attempts::default();
+        let mut tuples: BTreeMap<u16, Tuple> = BTreeMap::new();
+        self.between(client, server, port).find_map(|(from, segment)| {
+            tuples.entry(from).or_default().see(from, segment, &mut attempts);
+            (attempts.sum.refused() > 0).then_some(segment.at)
+        })
+    }
+
+    /// The SYNs of a client address that met what the server remembered, each with its port, and when it was answered, since the epoch; one that was
+    /// not answered as [`Self::first_refused`] has it.
+    #[must_use]
+    pub fn met(&self, client: IpAddr, server: IpAddr, port: u16) -> Vec<(Duration, u16)> {
+        let mut attempts = Attempts::default();
+        let mut tuples: BTreeMap<u16, Tuple> = BTreeMap::new();
+        let meets = |(from, segment): (u16, Segment)| {
+            let before = attempts.sum.accepted + attempts.sum.refused();
+            tuples.entry(from).or_default().see(from, segment, &mut attempts);
+            (attempts.sum.accepted + attempts.sum.refused() > before).then_some((segment.at, from))
+        };
+        self.between(client, server, port).filter_map(meets).collect()
+    }
+
+    /// The segments between one client address and a service, with the client's port.
+    fn between(&self, client: IpAddr, server: IpAddr, port: u16) -> impl Iterator<Item = (u16, Segment)> {
+        let service = SocketAddr::new(server, port);
+        let ours = self.segments.iter().filter(move |((from, to), _)| from.ip() == client && *to == service);
+        ours.map(|((from, _), segment)| (from.port(), *segment))
     }
 
     /// Sums the connections to one port of one server.
@@ -280,15 +346,28 @@ pub struct Reuses {
     pub connected_after_reset: u64,
     /// Refused attempts that connected otherwise.
     pub connected_by_retry: u64,
+    /// Refused attempts that connected from another port.
+    pub connected_from_other_port: u64,
     /// Refused attempts that never connected.
     pub gave_up: u64,
+    /// Refused attempts that were refused again, or connected, more than [`LATE`] after their first SYN.
+    pub late: u64,
 }
 
+/// A client whose answer is lost waits for a second before it repeats its SYN.
+const LATE: Duration = Duration::from_millis(900);
+
 impl Reuses {
+    /// SYNs that were refused, however they were answered.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused_by_ack + self.refused_by_reset + self.unanswered
+    }
+
     /// What was counted event by event: all figures, but instead of those that gave up, all that ended. A client whose
     /// connection is not seen seems to have given up.
-    fn figures(&self) -> [(&'static str, u64); 8] {
-        let ended = self.connected_after_reset + self.connected_by_retry + self.gave_up;
+    fn figures(&self) -> [(&'static str, u64); 10] {
+        let connected = self.connected_after_reset + self.connected_by_retry + self.connected_from_other_port;
         [
             ("SYNs that were accepted", self.accepted),
             ("SYNs that were answered by an ACK", self.refused_by_ack),
@@ -297,7 +376,9 @@ impl Reuses {
             ("SYNs sent again", self.syn_retries),
             ("attempts that connected after a RST", self.connected_after_reset),
             ("attempts that connected by a retry", self.connected_by_retry),
-            ("attempts that ended", ended),
+            ("attempts that connected from another port", self.connected_from_other_port),
+            ("attempts that ended", connected + self.gave_up),
+            ("attempts that were late", self.late),
         ]
     }
 
@@ -307,6 +388,27 @@ impl Reuses {
         let both = self.figures().into_iter().zip(told.figures());
         both.map(|((what, truth), (_, told))| Count { what: what.to_owned(), told, truth }).collect()
     }
+}
+
+/// The connection attempts of one client address, by the sequence number of their SYN.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// Those that have been seen.
+    seen: BTreeSet<u32>,
+    /// Those that were refused.
+    refused: BTreeMap<u32, Refused>,
+    sum: Reuses,
+}
+
+/// An attempt that was refused.
+#[derive(Debug)]
+struct Refused {
+    /// Source port and time of the first SYN that was.
+    port: u16,
+    since: Duration,
+    late: bool,
+    /// When the handshake was completed.
+    connected: Option<Duration>,
 }
 
 /// One 4-tuple over all its connections.
@@ -324,32 +426,33 @@ struct Tuple {
     server_end: u32,
     /// A SYN that met it and has no answer yet.
     waiting: bool,
-    /// The last SYN's sequence number.
-    syn: Option<u32>,
-    /// Whether the attempt of that SYN was refused.
-    refused: bool,
+    /// The last SYN's sequence number, and when it came.
+    syn: (u32, Duration),
+    /// It was answered by a SYN-ACK, which the client has not acknowledged.
+    answered: bool,
     /// Whether the client's RST ended the TIME_WAIT since.
     reset: bool,
 }
 
 impl Tuple {
-    fn see(&mut self, segment: Segment, sum: &mut Reuses) {
+    fn see(&mut self, port: u16, segment: Segment, attempts: &mut Attempts) {
         if segment.by_client {
-            self.see_client(segment, sum);
+            self.see_client(port, segment, attempts);
         } else {
-            self.see_server(segment, sum);
+            self.see_server(port, segment, attempts);
         }
     }
 
-    fn see_client(&mut self, segment: Segment, sum: &mut Reuses) {
+    fn see_client(&mut self, port: u16, segment: Segment, attempts: &mut Attempts) {
+        if segment.ack && !segment.rst && std::mem::take(&mut self.answered) {
+            self.connected(port, segment.at, attempts);
+        }
         if segment.syn {
-            self.unanswered(sum);
-            if self.syn == Some(segment.seq) {
-                sum.syn_retries += 1;
-            } else if std::mem::take(&mut self.refused) {
-                sum.gave_up += 1;
+            self.unanswered(port, attempts);
+            if !attempts.seen.insert(segment.seq) {
+                attempts.sum.syn_retries += 1;
             }
-            self.syn = Some(segment.seq);
+            self.syn = (segment.seq, segment.at);
             self.client_end = None;
             // Where only the server has closed, a mini-socket in FIN_WAIT2 is what remains.
             self.waiting = self.time_wait.is_some() || std::mem::take(&mut self.server_closed);
@@ -369,7 +472,7 @@ impl Tuple {
         }
     }
 
-    fn see_server(&mut self, segment: Segment, sum: &mut Reuses) {
+    fn see_server(&mut self, port: u16, segment: Segment, attempts: &mut Attempts) {
         if segment.syn {
             let took_its_place = if crate::kernel() >= (6, 10) {
                 segment.seq == self.server_end.wrapping_add(ISN_STEP)
@@ -377,42 +480,58 @@ impl Tuple {
                 segment.at.saturating_sub(self.time_wait_since) < TIME_WAIT
             };
             if std::mem::take(&mut self.waiting) && took_its_place {
-                sum.accepted += 1;
+                attempts.sum.accepted += 1;
             }
             self.time_wait = None;
-            if std::mem::take(&mut self.refused) {
-                let how =
-                    if self.reset { &mut sum.connected_after_reset } else { &mut sum.connected_by_retry };
-                *how += 1;
-            }
-            self.reset = false;
+            self.answered = true;
         } else if segment.fin {
             // Whoever answers a FIN by one closes second, and keeps nothing.
             self.server_closed = self.client_end != Some(segment.expects);
             self.server_end = segment.seq.wrapping_add(segment.payload + 1);
         } else if std::mem::take(&mut self.waiting) {
-            self.refused = true;
+            self.refused(port, attempts);
             if segment.rst {
-                sum.refused_by_reset += 1;
+                attempts.sum.refused_by_reset += 1;
                 self.time_wait = None;
             } else {
-                sum.refused_by_ack += 1;
+                attempts.sum.refused_by_ack += 1;
             }
         }
     }
 
-    fn unanswered(&mut self, sum: &mut Reuses) {
+    fn unanswered(&mut self, port: u16, attempts: &mut Attempts) {
         if std::mem::take(&mut self.waiting) {
-            self.refused = true;
-            sum.unanswered += 1;
+            self.refused(port, attempts);
+            attempts.sum.unanswered += 1;
         }
     }
 
-    fn end(&mut self, sum: &mut Reuses) {
-        self.unanswered(sum);
-        if self.refused {
-            sum.gave_up += 1;
+    /// The last SYN was refused.
+    fn refused(&mut self, port: u16, attempts: &mut Attempts) {
+        let (isn, at) = self.syn;
+        let first = Refused { port, since: at, late: false, connected: None };
+        let refused = attempts.refused.entry(isn).or_insert(first);
+        refused.late |= at.saturating_sub(refused.since) > LATE;
+    }
+
+    /// The handshake of the last SYN was completed.
+    fn connected(&mut self, port: u16, at: Duration, attempts: &mut Attempts) {
+        let reset = std::mem::take(&mut self.reset);
+        let Some(refused) = attempts.refused.get_mut(&self.syn.0) else { return };
+        if refused.connected.is_some() {
+            return;
         }
+        refused.connected = Some(at);
+        refused.late |= at.saturating_sub(refused.since) > LATE;
+        let sum = &mut attempts.sum;
+        let how = if refused.port != port {
+            &mut sum.connected_from_other_port
+        } else if reset {
+            &mut sum.connected_after_reset
+        } else {
+            &mut sum.connected_by_retry
+        };
+        *how += 1;
     }
 }
 

@@ -13,10 +13,10 @@ pub struct Query {
     pub expr: String,
 }
 
-/// Every query of the dashboard, of all servers and peers, with rates over `rate_interval` (Prometheus' spelling: `20s`).
+/// Every query of the dashboard, of all servers, virtual addresses and peers, with rates over `rate_interval` (Prometheus' spelling: `20s`).
 #[must_use]
 pub fn queries(rate_interval: &str) -> Vec<Query> {
-    queries_with(&[("instance", ".*"), ("peer", ".+"), ("__rate_interval", rate_interval)])
+    queries_with(&[("instance", ".*"), ("vip", ".+"), ("peer", ".+"), ("__rate_interval", rate_interval)])
 }
 
 /// Every query of the dashboard with these variables, by their names without the dollar sign; panics when a query has others.
@@ -145,7 +145,7 @@ mod tests {
         }
         let variables = list(&dashboard["templating"]["list"]);
         let names: BTreeSet<&str> = variables.iter().map(|variable| text(&variable["name"])).collect();
-        assert_eq!(names, BTreeSet::from(["datasource", "instance", "peer"]));
+        assert_eq!(names, BTreeSet::from(["datasource", "instance", "peer", "vip"]));
     }
 
     #[test]
@@ -162,6 +162,28 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Grafana repeats a row, with the panels up to the next one, for each value of a variable: these panels must ask for that value.
+    #[test]
+    fn each_virtual_address_has_a_row_about_it_alone() {
+        let dashboard = dashboard();
+        let mut repeated = Vec::new();
+        let mut is_repeated = false;
+        for panel in panels(&dashboard) {
+            if panel["type"] == "row" {
+                is_repeated = panel["repeat"] == "vip";
+                continue;
+            }
+            for target in list(&panel["targets"]) {
+                let (title, expr) = (text(&panel["title"]), text(&target["expr"]));
+                let selectors = expr.matches('{').count();
+                let about_it = expr.matches("vip=~\"$vip\"").count();
+                assert_eq!(about_it, if is_repeated { selectors } else { 0 }, "{title}: {expr}");
+                repeated.extend(is_repeated.then_some(title));
+            }
+        }
+        assert!(repeated.contains(&"Ports taken, and by whom"), "{repeated:?}");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Cluster {
 /// The part of a configuration that watches the name.
 #[must_use]
 pub fn watch() -> String {
-    format!("[[watch]]\nname = \"{NAME}\"\nport = {PORT}\n")
+    format!("[[watch]]\nname = \"{NAME}\"\nport = {PORT}\nfailing_every = \"25ms\"\n")
 }
 
 /// Plays it.

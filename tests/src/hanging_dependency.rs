@@ -61,6 +61,8 @@ impl Shop {
     #[must_use]
     pub fn start(lan: &Lan, host: &Host) -> Self {
         let (mail_host, street) = (lan.host("mail", MAIL), lan.host("street", STREET));
+        // Customers are many machines, which do not come again from the port of a connection that they left and the server has not closed.
+        street.sysctl("net.ipv4.tcp_fin_timeout", "300");
         let mail = Traffic::answer(&mail_host, mail(), MAIL_PORT, 300);
         let address = SocketAddr::new(Lan::address(OURS), PORT);
         let front = Traffic::front(host, address, BACKLOG, THREADS, SocketAddr::new(self::mail(), MAIL_PORT));

@@ -13,6 +13,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
+/// RSTs, as [`Host::lose`] takes them. Of a client that has forgotten its connections they are what tells the server so.
+pub const RESETS: &str = "tcp flags & rst == rst";
+
 /// A network namespace with its loopback up; deleted on drop.
 #[derive(Debug)]
 pub struct Host {
@@ -105,6 +108,20 @@ impl Host {
              iifname != \"lo\" tcp dport {port} drop; }}\n}}\n"
         );
         self.feed("nft", &["-f", "-"], &rules);
+    }
+
+    /// From now on packets of this host that match an expression of nftables are lost on their way out.
+    pub fn lose(&self, packets: &str) {
+        let rules = format!(
+            "add table inet lost\nadd chain inet lost output {{ type filter hook output priority filter; }}\n\
+             add rule inet lost output {packets} drop\n"
+        );
+        self.feed("nft", &["-f", "-"], &rules);
+    }
+
+    /// Ends all that [`Self::lose`] began.
+    pub fn lose_nothing(&self) {
+        self.feed("nft", &["-f", "-"], "flush chain inet lost output\n");
     }
 
     /// Runs `inside` in a thread that has moved to this host.

@@ -15,6 +15,7 @@
 pub mod aborted_early;
 pub mod agent;
 pub mod alarms;
+mod alert_table;
 pub mod alerting;
 pub mod attaching;
 pub mod browser;
@@ -24,7 +25,10 @@ pub mod dashboard;
 pub mod dns;
 pub mod ephemeral_ports;
 pub mod failover;
+pub mod fleet;
+pub mod half_open;
 pub mod hanging_dependency;
+pub mod healthy;
 pub mod host;
 pub mod http;
 pub mod inconclusive;

@@ -47,6 +47,40 @@ impl Nat {
     pub fn address(family: Family, number: u8) -> IpAddr {
         outside(family, 11 + number)
     }
+
+    /// From now on the NAT draws source ports at random, as a Linux gateway does that masquerades.
+    pub fn draw_at_random(&self, ports: RangeInclusive<u16>) {
+        let (low, high) = ports.into_inner();
+        let rules = format!(
+            "flush chain ip lab translate\n\
+             add rule ip lab translate oifname \"eth0\" meta l4proto tcp masquerade to :{low}-{high} random,fully-random\n"
+        );
+        self.nat.feed("nft", &["-f", "-"], &rules);
+    }
+
+    /// From now on the NAT assigns each client a block of `size` ports, one after another from `low` on, and hands out each in turn.
+    pub fn assign_blocks(&self, low: u16, size: u16) {
+        let mut rules = "flush chain ip lab translate\n".to_owned();
+        for client in 0..CLIENTS {
+            let low = low + u16::from(client) * size;
+            let block = low..=low + (size - 1);
+            let ports = in_turn(&block);
+            let (from, to) = (inside(Family::V4, client, 2), Nat::address(Family::V4, 0));
+            let _ = writeln!(
+                rules,
+                "add rule ip lab translate oifname \"eth0\" ip saddr {from} meta l4proto tcp snat to {to} {ports}"
+            );
+        }
+        self.nat.feed("nft", &["-f", "-"], &rules);
+    }
+}
+
+/// The part of a rule that hands these ports out in turn.
+fn in_turn(ports: &RangeInclusive<u16>) -> String {
+    // Without a map the port would come out with its bytes swapped.
+    let map: Vec<String> =
+        ports.clone().enumerate().map(|(index, port)| format!("{index} : {port}")).collect();
+    format!(": numgen inc mod {} map {{ {} }}", ports.len(), map.join(", "))
 }
 
 /// Between the NAT and the server.
@@ -92,13 +126,22 @@ pub fn nat(pool: &Pool) -> Nat {
     };
     net.nat.sysctl(forward, "1");
     net.nat.sysctl("net.netfilter.nf_conntrack_acct", "1");
-    for state in ["time_wait", "close", "last_ack", "close_wait", "fin_wait"] {
-        net.nat.sysctl(&format!("net.netfilter.nf_conntrack_tcp_timeout_{state}"), "1");
-    }
-    // What the client has given up the NAT forgets, too.
-    net.nat.sysctl("net.netfilter.nf_conntrack_tcp_timeout_syn_sent", "4");
+    forget_early(&net.nat);
     net.nat.feed("nft", &["-f", "-"], &rules(pool));
     net
+}
+
+/// Shortens the time for which conntrack of a host keeps connections that have ended and attempts that have failed, so that it follows each
+/// port's new use. What one side has closed is kept as long as the other may take to close it, too: else that FIN would not reach the server,
+/// and the next SYN from this port would meet a connection that is still open there.
+pub(crate) fn forget_early(host: &Host) {
+    for state in ["time_wait", "close", "last_ack"] {
+        host.sysctl(&format!("net.netfilter.nf_conntrack_tcp_timeout_{state}"), "1");
+    }
+    // Both sides give a connection up, and a client its attempt, after 3.5 s.
+    for state in ["fin_wait", "close_wait", "syn_sent"] {
+        host.sysctl(&format!("net.netfilter.nf_conntrack_tcp_timeout_{state}"), "4");
+    }
 }
 
 /// Gives an interface an address, at once (without looking for duplicates).
@@ -109,7 +152,7 @@ fn give(host: &Host, interface: &str, address: IpAddr) {
     };
 }
 
-fn wire(one: &Host, name: &str, other: &Host, other_name: &str) {
+pub(crate) fn wire(one: &Host, name: &str, other: &Host, other_name: &str) {
     one.run("ip", ["link", "add", name, "type", "veth", "peer", "name", other_name, "netns", other.name()]);
     for (host, name) in [(one, name), (other, other_name)] {
         // One segment is one packet: captures count segments.
@@ -124,15 +167,7 @@ fn rules(pool: &Pool) -> String {
         Family::V4 => "ip",
         Family::V6 => "ip6",
     };
-    let ports = match &pool.ports {
-        None => String::new(),
-        Some(ports) => {
-            // Without a map the port would come out with its bytes swapped.
-            let map: Vec<String> =
-                ports.clone().enumerate().map(|(index, port)| format!("{index} : {port}")).collect();
-            format!(": numgen inc mod {} map {{ {} }}", ports.len(), map.join(", "))
-        }
-    };
+    let ports = pool.ports.as_ref().map(in_turn).unwrap_or_default();
     let addresses = pool.addresses;
     let mut rules = format!(
         "table {ip} lab {{\nchain choose {{ type filter hook prerouting priority mangle; \

@@ -25,7 +25,8 @@ impl Process {
     /// Starts `command`; `directory` holds its log, and whatever else it lives on, until it has ended.
     pub(crate) fn start(name: String, directory: TempDir, mut command: Command) -> Self {
         let log = directory.path().join("log");
-        let stderr = File::create(&log).expect("a log file");
+        // A program may open its standard error again by its name: neither overwrites what the other has written.
+        let stderr = File::options().create_new(true).append(true).open(&log).expect("a log file");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
         let child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Self { name, child, log, _directory: directory }

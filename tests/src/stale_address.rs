@@ -42,6 +42,12 @@ pub fn old() -> IpAddr {
     Lan::address(OLD)
 }
 
+/// Where it moves to.
+#[must_use]
+pub fn new() -> IpAddr {
+    Lan::address(NEW)
+}
+
 /// The web tier with its backend and its customers.
 #[derive(Debug)]
 pub struct Tier {
@@ -75,7 +81,12 @@ impl Tier {
     /// The backend moves: its name lists the new address, and nobody is at the old one.
     pub fn move_backend(&self, dns: &Dns) {
         self.old.swallow(PORT);
-        dns.point(NAME, Lan::address(NEW));
+        Self::fail_over(dns);
+    }
+
+    /// The name lists the new address, and the old server goes on: as a database does that is no longer the writer.
+    pub fn fail_over(dns: &Dns) {
+        dns.point(NAME, new());
     }
 }
 
@@ -158,7 +169,7 @@ fn compare(story: &mut Story, agent: &Agent<'_>, attempts: &[Attempt], wire: &Wi
     story.same_count("connections", service.connections, agent, || told("peer_connections_total", &[]));
     let gave_up = unanswered.len() as u64;
     story.same_count("attempts given up", gave_up, agent, || {
-        told("peer_connect_failures_total", &[("reason", "other")])
+        told("peer_connect_failures_total", &[("reason", "abandoned")])
     });
     let failures = || agent.scrape().sum("peer_connect_failures_total", "outbound", Some(&peer));
     story.same_count("attempts that failed for any reason", gave_up, agent, failures);

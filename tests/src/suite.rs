@@ -1,6 +1,7 @@
 //! How the scenarios are run: several at a time, in an order in which none disturbs another.
 
 use std::{
+    cell::RefCell,
     cmp::Reverse,
     fs,
     io::Write as _,
@@ -10,22 +11,22 @@ use std::{
 };
 
 use clap::Parser;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 use serde::Serialize;
 
-use crate::{attaching, inconclusive, workspace};
+use crate::{alert_table, attaching, inconclusive, workspace};
 
 /// What runs beside a scenario. They run in this order: all of one kind before the first of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Beside {
+    /// Others that start their agents with it, play and compare while all of these run, and stop them together ([`attaching`]).
+    Staged,
+    /// Others that start and stop agents as they like, and are exact for moments.
+    Others,
     /// Nothing: it loads the whole machine or watches what the agent takes of it, starts agents that the lab does not see, one that cannot
     /// tell network namespaces apart, as where the kernel has no BTF, or holds exact figures of classic tracepoints, whose programs the
     /// kernel leaves out while any agent reads a map in a batch.
     Nothing,
-    /// Others that start and stop agents as they like, and are exact for moments.
-    Others,
-    /// Others that start their agents with it, play and compare while all of these run, and stop them together ([`attaching`]).
-    Staged,
 }
 
 /// A scenario.
@@ -74,7 +75,7 @@ struct Options {
     #[arg(long)]
     list: bool,
     /// How many run at the same time
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 12)]
     test_threads: usize,
 }
 
@@ -93,12 +94,12 @@ pub fn run(modules: &[&'static [Scenario]]) -> ExitCode {
         TURNS.fill(&scenarios);
     }
     let trials = scenarios.into_iter().map(|scenario| {
-        Trial::test(scenario.name(), || {
+        Trial::ignorable_test(scenario.name(), || {
             let _turn = TURNS.take(scenario);
             inconclusive::begin(scenario.name());
             let _staged = (scenario.beside == Beside::Staged).then(attaching::attaching);
             (scenario.run)();
-            Ok::<(), Failed>(())
+            Ok(IGNORED.take().map_or(Completion::Completed, Completion::ignored_with))
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
@@ -106,8 +107,19 @@ pub fn run(modules: &[&'static [Scenario]]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     TURNS.print_times();
+    alert_table::print();
     let is_conclusive = inconclusive::conclude();
     if conclusion.has_failed() || !is_conclusive { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+thread_local! {
+    /// Why the scenario of this thread plays nothing.
+    static IGNORED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The scenario of this thread plays nothing, because this kernel lacks what it is about: it is listed as ignored, with this reason.
+pub fn ignore(reason: &str) {
+    IGNORED.set(Some(reason.to_owned()));
 }
 
 static TURNS: Turns = Turns {
@@ -159,6 +171,9 @@ impl Turns {
             |state: &mut State| state.left[..kind].iter().any(|&left| left > 0) || (alone && state.alone);
         let state = self.changed.wait_while(self.state(), waits);
         state.unwrap_or_else(PoisonError::into_inner).alone = alone;
+        if alone {
+            wait_for_what_runs_beside_the_lab();
+        }
         let _ = attaching::take_waited();
         Turn { scenario, begun: Instant::now() }
     }
@@ -173,6 +188,14 @@ impl Turns {
             let _ = writeln!(out, "{seconds:>7.1}  {waited:>6.1}  {name}");
         }
         write_json("target/scenarios.json", &times);
+    }
+}
+
+/// `cargo xtask test` builds and checks on the processors that the lab leaves idle, and locks a file until it has done. What is made there
+/// is what some of the scenarios install.
+fn wait_for_what_runs_beside_the_lab() {
+    if let Ok(file) = fs::File::open(workspace("target/beside-the-lab.lock")) {
+        file.lock().expect("a file can be locked");
     }
 }
 

@@ -4,11 +4,12 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, SystemTime},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::{dns::Resolver, host::Host, program};
 
@@ -26,6 +27,44 @@ impl First {
         match self {
             Self::Client => "client",
             Self::Server => "server",
+        }
+    }
+}
+
+/// One request and its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialogue {
+    /// Bytes of the request.
+    pub asked: usize,
+    /// Bytes of the answer.
+    pub answered: usize,
+    /// Who closes the connection.
+    pub first: First,
+}
+
+impl Dialogue {
+    fn words(self) -> [String; 3] {
+        [self.asked.to_string(), self.answered.to_string(), self.first.word().to_owned()]
+    }
+}
+
+/// What the sockets of a process are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP's own.
+    Tcp,
+    /// Multipath TCP's.
+    Mptcp,
+    /// TCP's, listeners in a sockmap.
+    Sockmap,
+}
+
+impl Kind {
+    fn option(self) -> &'static str {
+        match self {
+            Self::Tcp => "--tcp",
+            Self::Mptcp => "--mptcp",
+            Self::Sockmap => "--sockmap",
         }
     }
 }
@@ -58,6 +97,18 @@ impl Traffic {
         Self::start(host, "serve", address, port, count, &[steps]).listening()
     }
 
+    /// As [`Self::serve`], by a listener of a kind.
+    #[must_use]
+    pub fn serve_as(kind: Kind, host: &Host, address: IpAddr, port: u16, count: usize, steps: &str) -> Self {
+        Self::start_as(kind, host, "serve", address, port, count, &[steps]).listening()
+    }
+
+    /// As [`Self::connect`], by sockets of a kind.
+    #[must_use]
+    pub fn connect_as(kind: Kind, host: &Host, to: IpAddr, port: u16, count: usize, steps: &str) -> Self {
+        Self::start_as(kind, host, "connect", to, port, count, &[steps])
+    }
+
     /// Starts a server that accepts and closes `count` connections, one after the other.
     #[must_use]
     pub fn drain(host: &Host, address: IpAddr, port: u16, count: usize) -> Self {
@@ -68,6 +119,12 @@ impl Traffic {
     #[must_use]
     pub fn connect(host: &Host, to: IpAddr, port: u16, count: usize, steps: &str) -> Self {
         Self::start(host, "connect", to, port, count, &[steps])
+    }
+
+    /// Starts a client that connects `count` times without blocking, asks for SO_ERROR, and closes.
+    #[must_use]
+    pub fn attempt(host: &Host, to: IpAddr, port: u16, count: usize) -> Self {
+        Self::start(host, "try", to, port, count, &[])
     }
 
     /// Starts a client that binds `source_port` first.
@@ -82,6 +139,18 @@ impl Traffic {
         Self::start(host, "flood", to, port, count, &[&from.to_string()])
     }
 
+    /// Starts a passive FTP server for one client and so many transfers.
+    #[must_use]
+    pub fn passive(host: &Host, address: IpAddr, port: u16, transfers: usize) -> Self {
+        Self::start(host, "passive", address, port, transfers, &[]).listening()
+    }
+
+    /// Starts its client.
+    #[must_use]
+    pub fn fetch(host: &Host, from: IpAddr, port: u16, transfers: usize, pause: Duration) -> Self {
+        Self::start(host, "fetch", from, port, transfers, &[&pause.as_millis().to_string()])
+    }
+
     /// Starts a server that never accepts; `backlog` and one more connections may wait.
     #[must_use]
     pub fn deaf(host: &Host, address: IpAddr, port: u16, backlog: usize) -> Self {
@@ -92,6 +161,12 @@ impl Traffic {
     pub fn syns(host: &Host, from: SocketAddr, to: IpAddr, port: u16, sequence: u32, times: u32) {
         let sequence = usize::try_from(sequence).expect("a usize has 64 bits");
         Self::start(host, "syns", to, port, sequence, &[&from.to_string(), &times.to_string()]).finish();
+    }
+
+    /// As [`Self::syns`], RSTs.
+    pub fn resets(host: &Host, from: SocketAddr, to: IpAddr, port: u16, sequence: u32, times: u32) {
+        let sequence = usize::try_from(sequence).expect("a usize has 64 bits");
+        Self::start(host, "resets", to, port, sequence, &[&from.to_string(), &times.to_string()]).finish();
     }
 
     /// Starts to send a SYN from each of `count` forged addresses in 10.128.0.0/9.
@@ -110,6 +185,20 @@ impl Traffic {
     #[must_use]
     pub fn pace(host: &Host, to: IpAddr, port: u16, seconds: usize, rate: f64, first: First) -> Self {
         Self::start(host, "pace", to, port, seconds, &[&rate.to_string(), first.word()])
+    }
+
+    /// As [`Self::pace`], from ports of its host's IPv4 address, one after the other and round again.
+    #[must_use]
+    pub fn pace_in_turn(
+        host: &Host,
+        ports: &RangeInclusive<u16>,
+        to: (IpAddr, u16),
+        seconds: usize,
+        rate: f64,
+        first: First,
+    ) -> Self {
+        let [low, high] = [ports.start(), ports.end()].map(u16::to_string);
+        Self::start(host, "pace", to.0, to.1, seconds, &[&rate.to_string(), first.word(), &low, &high])
     }
 
     /// Waits until a paced client has ended; returns how many connections came about, and how many failed.
@@ -177,6 +266,60 @@ impl Traffic {
         Self::start(host, "answer", address, port, seconds, &[&pause.as_millis().to_string()]).listening()
     }
 
+    /// Starts a server that answers so long after a client has closed its half, for a limited time.
+    #[must_use]
+    pub fn work(host: &Host, address: IpAddr, port: u16, seconds: usize, takes: Duration) -> Self {
+        Self::start(host, "work", address, port, seconds, &[&takes.as_millis().to_string()]).listening()
+    }
+
+    /// Starts a server that answers a login at once and a request after so long, for a limited time.
+    #[must_use]
+    pub fn slow(host: &Host, address: IpAddr, port: u16, seconds: usize, takes: Duration) -> Self {
+        Self::start(host, "slow", address, port, seconds, &[&takes.as_millis().to_string()]).listening()
+    }
+
+    /// Starts `count` clients of it, which ask one request after the other; `login` first, if they are to.
+    #[must_use]
+    pub fn poll(host: &Host, to: IpAddr, port: u16, count: usize, login: bool) -> Self {
+        Self::start(host, "poll", to, port, count, &[&login.to_string()])
+    }
+
+    /// Starts `count` clients that say something each time `pause` is over, and expect no answer.
+    #[must_use]
+    pub fn tell(host: &Host, to: IpAddr, port: u16, count: usize, pause: Duration) -> Self {
+        Self::start(host, "tell", to, port, count, &[&pause.as_millis().to_string()])
+    }
+
+    /// Starts a server that answers one request on each connection, for a limited time.
+    #[must_use]
+    pub fn reply(host: &Host, address: IpAddr, port: u16, seconds: usize, dialogue: Dialogue) -> Self {
+        let [asked, answered, first] = dialogue.words();
+        Self::start(host, "reply", address, port, seconds, &[&asked, &answered, &first]).listening()
+    }
+
+    /// Starts `rate` clients of it a second for a time. To be asked as [`Self::paced`].
+    #[must_use]
+    pub fn query(host: &Host, to: IpAddr, port: u16, seconds: usize, dialogue: Dialogue, rate: f64) -> Self {
+        let [asked, answered, first] = dialogue.words();
+        let rest = [&*asked, &answered, &first, &rate.to_string()];
+        Self::start(host, "query", to, port, seconds, &rest)
+    }
+
+    /// Starts a client that makes `rate` requests a second for a time: it closes its half after each and waits for the answer. To be
+    /// asked as [`Self::paced`].
+    #[must_use]
+    pub fn request(
+        host: &Host,
+        to: IpAddr,
+        port: u16,
+        seconds: usize,
+        rate: f64,
+        patience: Duration,
+    ) -> Self {
+        let patience = patience.as_millis().to_string();
+        Self::start(host, "request", to, port, seconds, &[&rate.to_string(), &patience])
+    }
+
     /// Starts a server of `threads` threads; each request takes one of them until the server behind has answered.
     #[must_use]
     pub fn front(host: &Host, at: SocketAddr, backlog: usize, threads: usize, behind: SocketAddr) -> Self {
@@ -223,7 +366,11 @@ impl Traffic {
 
     /// Stops it: it does nothing any more, and the kernel goes on for it.
     pub fn stall(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
+        let process = Pid::from_child(&self.child);
+        kill_process(process, Signal::STOP).expect("it runs");
+        // A thread that waits in accept() and has not been given the CPU since may still take a connection; the kernel tells of the stop once
+        // all threads have.
+        waitid(WaitId::Pid(process), WaitIdOptions::STOPPED).expect("it is a child of ours");
     }
 
     fn asking(mut self) -> Self {
@@ -232,8 +379,23 @@ impl Traffic {
     }
 
     fn start(host: &Host, role: &str, address: IpAddr, port: u16, count: usize, rest: &[&str]) -> Self {
+        Self::start_as(Kind::Tcp, host, role, address, port, count, rest)
+    }
+
+    fn start_as(
+        kind: Kind,
+        host: &Host,
+        role: &str,
+        address: IpAddr,
+        port: u16,
+        count: usize,
+        rest: &[&str],
+    ) -> Self {
         let mut command = host.command(program("traffic"));
-        command.args([role, &SocketAddr::new(address, port).to_string(), &count.to_string()]).args(rest);
+        command
+            .arg(kind.option())
+            .args([role, &SocketAddr::new(address, port).to_string(), &count.to_string()])
+            .args(rest);
         Self::run(command)
     }
 

@@ -13,6 +13,19 @@ pub fn sockets_by_local_port(host: &Host) -> Sockets {
     count(host, |local, remote| (remote.0, local.1))
 }
 
+/// The sockets of a service's port, the host's own or another's, by the host's own address.
+#[must_use]
+pub fn sockets_by_local_address(host: &Host, port: u16) -> BTreeMap<IpAddr, u64> {
+    let mut addresses = BTreeMap::new();
+    count(host, |local, remote| {
+        if [local.1, remote.1].contains(&port) {
+            *addresses.entry(local.0).or_default() += 1;
+        }
+        remote
+    });
+    addresses
+}
+
 /// As [`sockets_by_local_port`], by peer and the peer's port.
 #[must_use]
 pub fn sockets_by_remote_port(host: &Host) -> Sockets {
@@ -29,7 +42,7 @@ pub fn time_waits(host: &Host, peers: &[IpAddr], port: u16) -> u64 {
 
 type Endpoint = (IpAddr, u16);
 
-fn count(host: &Host, key: impl Fn(Endpoint, Endpoint) -> Endpoint) -> Sockets {
+fn count(host: &Host, mut key: impl FnMut(Endpoint, Endpoint) -> Endpoint) -> Sockets {
     let mut sockets = Sockets::new();
     for line in host.sh("ss -Htan").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -64,8 +77,18 @@ fn state_name(ss: &str) -> String {
 /// How many connections wait to be accepted at a port.
 #[must_use]
 pub fn accept_queue(host: &Host, port: u16) -> u64 {
+    accept_queues(host, port).into_iter().map(|(waiting, _)| waiting).sum()
+}
+
+/// The accept queue of each listener of a port, and how many it may hold.
+#[must_use]
+pub fn accept_queues(host: &Host, port: u16) -> Vec<(u64, u64)> {
     let text = host.sh(&format!("ss -Htln sport = :{port}"));
-    text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+    let queue = |line: &str| {
+        let mut words = line.split_whitespace().skip(1).map(str::parse);
+        Some((words.next()?.ok()?, words.next()?.ok()?))
+    };
+    text.lines().filter_map(queue).collect()
 }
 
 /// How many sockets in CLOSE_WAIT a process of this name holds at a port.

@@ -4,9 +4,11 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
 use crate::{setup, shell::run};
@@ -88,18 +90,31 @@ pub(crate) fn fuzz(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the targets, the same every time: from the seeds alone, a fixed number, with a fixed source of chance.
+/// Runs the targets, one on each processor, the same every time: from the seeds alone, a fixed number, with a fixed source of chance.
 pub(crate) fn test() -> anyhow::Result<()> {
     build()?;
     let nothing_kept = Path::new(KEPT).join("test");
-    for target in &TARGETS {
-        if nothing_kept.exists() {
-            fs::remove_dir_all(&nothing_kept)
-                .with_context(|| format!("cannot remove {}", nothing_kept.display()))?;
-        }
-        target.run(&nothing_kept, &[format!("-runs={}", target.runs), "-seed=1".to_owned()])?;
+    if nothing_kept.exists() {
+        fs::remove_dir_all(&nothing_kept)
+            .with_context(|| format!("cannot remove {}", nothing_kept.display()))?;
     }
-    Ok(())
+    let left = Mutex::new(TARGETS.iter());
+    let run_those_left = || {
+        loop {
+            let Some(target) = left.lock().unwrap_or_else(PoisonError::into_inner).next() else {
+                return Ok(());
+            };
+            let corpus = nothing_kept.join(target.name);
+            target.run(&corpus, &[format!("-runs={}", target.runs), "-seed=1".to_owned()])?;
+        }
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(run_those_left)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_panic| anyhow!("a worker panicked, see above"))?)
+    })
 }
 
 /// Without a sanitizer: what is fuzzed is safe Rust, whose faults are panics. With the checks of a debug build, overflow above all.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use clap::Subcommand;
 
 use crate::{
     package::{self, Shipped},
@@ -12,10 +12,23 @@ use crate::{
 };
 
 /// An incident that can be played.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum Incident {
     /// Three NAT addresses run out of source ports (four minutes)
     NatPool,
+    /// Several servers behind one virtual address, a NAT that runs out of source ports, an agent on each server and Prometheus over all
+    /// (five minutes)
+    Fleet {
+        /// How the balancer chooses a server: by a hash of the source port, at random, or in turn
+        #[arg(long, value_parser = ["hash", "random", "turn"])]
+        balance: String,
+        /// How many servers there are
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=6))]
+        servers: u8,
+        /// One NAT address with 4,096 ports, or three with 14,336 each
+        #[arg(long, default_value = "small", value_parser = ["small", "real"])]
+        size: String,
+    },
     /// Who hears of an exhausted NAT when, and of its end: the agent's notices, Prometheus, Alertmanager, webhooks (five minutes)
     Alerts,
     /// A web tier that resolved its backend's name once, and a backend that moved (a minute)
@@ -26,6 +39,14 @@ pub(crate) enum Incident {
     HangingDependency,
     /// Phones that do not speak the TLS version of the server (a minute)
     AbortedEarly,
+    /// A balancer that forgets connections which are still open at the server, and uses their ports again (a minute)
+    HalfOpen,
+    /// No incident: redis, PostgreSQL, nginx, haproxy, sshd and other programs at work, and no alert
+    Healthy {
+        /// How long, at least three
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(3..))]
+        minutes: u64,
+    },
     /// A NAT runs out of source ports; leaves pictures of the pages, screens of `top` and the report in target/evidence (two minutes)
     Evidence,
 }
@@ -33,15 +54,21 @@ pub(crate) enum Incident {
 /// Plays an incident, with the agent as it is shipped.
 pub(crate) fn play(incident: Incident) -> anyhow::Result<()> {
     let (program, args) = match incident {
-        Incident::NatPool => ("nat-pool", None),
-        Incident::Alerts => ("alerts", None),
-        Incident::StaleAddress => ("stale-address", None),
-        Incident::Failover => ("failover", None),
-        Incident::HangingDependency => ("hanging-dependency", None),
-        Incident::AbortedEarly => ("aborted-early", None),
-        Incident::Evidence => ("evidence", Some(evidence()?)),
+        Incident::NatPool => ("nat-pool", Vec::new()),
+        Incident::Fleet { balance, servers, size } => ("fleet", vec![balance, servers.to_string(), size]),
+        Incident::Alerts => ("alerts", Vec::new()),
+        Incident::StaleAddress => ("stale-address", Vec::new()),
+        Incident::Failover => ("failover", Vec::new()),
+        Incident::HangingDependency => ("hanging-dependency", Vec::new()),
+        Incident::AbortedEarly => ("aborted-early", Vec::new()),
+        Incident::HalfOpen => ("half-open", Vec::new()),
+        Incident::Healthy { minutes } => {
+            setup::everyday_programs()?;
+            ("healthy", vec![minutes.to_string()])
+        }
+        Incident::Evidence => ("evidence", vec![evidence()?]),
     };
-    shipped(program, args.as_slice())
+    shipped(program, &args)
 }
 
 /// An empty directory for what a person is to look at.

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
 
 mod bench;
+mod beside;
 mod fuzz;
 mod helm;
 mod instructions;
@@ -37,7 +38,7 @@ enum Cli {
     },
     /// Play an incident at its real size in network namespaces, and tell what the agent knew when
     Lab {
-        /// Which incident
+        #[command(subcommand)]
         incident: lab::Incident,
     },
     /// Play the scenarios on other kernels, in virtual machines, and put the table of what each supports into the README
@@ -59,6 +60,9 @@ enum Cli {
     Fuzz(fuzz::Options),
     /// Make the static binary, the Debian package, the bill of materials and their checksums, in target/package
     Package(package::Options),
+    /// What `test` runs beside the lab
+    #[command(hide = true)]
+    BesideTheLab(beside::BesideTheLab),
     /// Run every test: formatting, lints, Prometheus rules, unit tests, and the lab on this kernel
     Test(test::Options),
 }
@@ -81,6 +85,7 @@ impl Cli {
             Self::Setup => {
                 setup::build_tools()?;
                 setup::test_tools()?;
+                setup::everyday_programs()?;
                 setup::tracefs()
             }
             Self::Build => {
@@ -99,6 +104,7 @@ impl Cli {
             Self::Bench { args } => bench::bench(&args),
             Self::Fuzz(options) => fuzz::fuzz(&options),
             Self::Package(options) => package::package(&options).map(drop),
+            Self::BesideTheLab(options) => beside::everything(options),
             Self::Test(options) => test::test(&options),
         }
     }

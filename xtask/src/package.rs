@@ -35,6 +35,12 @@ pub(crate) struct Options {
     verify: bool,
 }
 
+impl Options {
+    pub(crate) fn verify(verify: bool) -> Self {
+        Self { verify }
+    }
+}
+
 /// Makes everything that is shipped.
 pub(crate) fn package(options: &Options) -> anyhow::Result<Shipped> {
     setup::build_tools()?;

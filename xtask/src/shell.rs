@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::times;
+use crate::{setup, times};
 
 /// Whether we are root, and may install packages and load eBPF.
 pub(crate) fn is_root() -> bool {
@@ -28,6 +28,11 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         bail!("{} failed: {status}", line(command));
     }
     Ok(())
+}
+
+/// Runs cargo, with the tools of the tests on the PATH.
+pub(crate) fn cargo(args: &[&str], filter: Option<&str>) -> anyhow::Result<()> {
+    run(Command::new("cargo").args(args).args(filter).env("PATH", setup::path_with_tools()?))
 }
 
 /// What a program prints, if it is there and succeeds.

@@ -1,29 +1,33 @@
 //! `cargo xtask test`.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, thread, time::Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use crate::{
-    fuzz, helm, instructions, package, rules, setup,
-    shell::{output, run},
+    beside, helm, package, rules, setup,
+    shell::{cargo, output},
     times,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Leave out the tests that need root and a kernel with eBPF, and say how many
+    /// Leave out the lab, which needs root and a kernel with eBPF, and all that runs beside it: fuzzing, the count of instructions, the package,
+    /// and the look at the dependencies
     #[arg(long)]
     no_kernel: bool,
+    #[command(flatten)]
+    beside: beside::BesideTheLab,
     /// Only tests whose name contains this
     filter: Option<String>,
 }
 
 /// Checks formatting, lints and the Prometheus rules, then runs the unit tests, then the lab.
 pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
+    let begun = Instant::now();
     let tested = steps(options);
-    times::print(Path::new("target/times.json"))?;
+    times::print(begun.elapsed(), Path::new("target/times.json"))?;
     tested
 }
 
@@ -31,26 +35,84 @@ fn steps(options: &Options) -> anyhow::Result<()> {
     setup::build_tools()?;
     let filter = options.filter.as_deref();
     if filter.is_none() {
-        cargo(&["fmt", "--all", "--check"], None)?;
-        cargo(
-            &[
-                "clippy",
-                "--workspace",
-                "--exclude",
-                "probe-ebpf",
-                "--exclude",
-                "yardsticks",
-                "--all-targets",
-                "--",
-                "--deny",
-                "warnings",
-            ],
-            None,
-        )?;
-        rules::test()?;
-        helm::test()?;
-        dependencies()?;
+        checked_alone()?;
+    } else {
+        compiled(filter)?;
     }
+    if options.no_kernel {
+        println!(
+            "left out (--no-kernel): the scenarios of the lab, fuzzing, the count of instructions, the package, the look at the dependencies"
+        );
+        return Ok(());
+    }
+    setup::require_root("the lab")?;
+    setup::test_tools()?;
+    setup::machine()?;
+    setup::everyday_programs()?;
+    setup::tracefs()?;
+    let Some(filter) = filter else { return lab_and_beside_it(options) };
+    // The package takes minutes to build, and is needed by its own scenarios only.
+    let list =
+        output("cargo", &["test", "--quiet", "-p", "lab", "--test", "scenarios", "--", "--list", filter]);
+    let list = list.context("cannot list the tests of the lab")?;
+    if list.lines().any(|line| line.starts_with("package::")) {
+        package::package(&package::Options::default())?;
+    }
+    lab(Some(filter))
+}
+
+/// Formatting and lints, what others check, and the tests that need no kernel with eBPF.
+fn checked_alone() -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        // They wait for the network more than they compute.
+        let others = scope.spawn(|| rules::test().and_then(|()| helm::test()));
+        let ours =
+            cargo(&["fmt", "--all", "--check"], None).and_then(|()| lints()).and_then(|()| compiled(None));
+        both(ours, others)
+    })
+}
+
+/// Both, and then what was printed beside the lab.
+fn lab_and_beside_it(options: &Options) -> anyhow::Result<()> {
+    let locked = beside::locked()?;
+    let tested = thread::scope(|scope| {
+        let beside = scope.spawn(move || {
+            let _locked = locked;
+            beside::run_idle(options.beside)
+        });
+        both(lab(None), beside)
+    });
+    beside::print()?;
+    tested
+}
+
+fn lab(filter: Option<&str>) -> anyhow::Result<()> {
+    cargo(&["test", "--package", "lab", "--test", "scenarios", "--"], filter)
+}
+
+/// Waits for what runs beside, whether or not what ran here failed.
+fn both(
+    here: anyhow::Result<()>,
+    beside: thread::ScopedJoinHandle<'_, anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    if let Err(error) = &here {
+        println!("{error:#}; what runs beside it is waited for");
+    }
+    let beside = beside.join().map_err(|_panic| anyhow!("a check panicked, see above"))?;
+    here.and(beside)
+}
+
+fn lints() -> anyhow::Result<()> {
+    let mut clippy = vec!["clippy", "--workspace", "--all-targets"];
+    for without in ["probe-ebpf", "yardsticks"] {
+        clippy.extend(["--exclude", without]);
+    }
+    clippy.extend(["--", "--deny", "warnings"]);
+    cargo(&clippy, None)
+}
+
+/// The tests that need no kernel with eBPF.
+fn compiled(filter: Option<&str>) -> anyhow::Result<()> {
     // The programs that the lab calls; then what is tested is compiled beside them.
     cargo(&["build", "--package", "tcpwarden", "--package", "lab", "--bins"], None)?;
     let mut unit = vec!["test", "--workspace", "--lib", "--bins", "--tests"];
@@ -58,40 +120,5 @@ fn steps(options: &Options) -> anyhow::Result<()> {
         unit.extend(["--exclude", without]);
     }
     cargo(&unit, filter)?;
-    cargo(&["test", "--package", "lab", "--package", "probe-ebpf", "--lib"], filter)?;
-    if filter.is_none() {
-        fuzz::test()?;
-        instructions::test()?;
-    }
-    let args = ["test", "--quiet", "--package", "lab", "--test", "scenarios", "--", "--list"];
-    let list = output("cargo", &args.into_iter().chain(filter).collect::<Vec<_>>());
-    let list = list.context("cannot list the tests of the lab")?;
-    if options.no_kernel {
-        let count = list.lines().filter(|line| line.ends_with(": test")).count();
-        println!("left out {count} tests that need a kernel (--no-kernel)");
-        return Ok(());
-    }
-    setup::require_root("the lab")?;
-    setup::test_tools()?;
-    setup::machine()?;
-    setup::tracefs()?;
-    // The package takes minutes to build, and is needed by its own scenarios only.
-    if list.lines().any(|line| line.starts_with("package::")) {
-        package::package(&package::Options::default())?;
-    }
-    cargo(&["test", "--package", "lab", "--test", "scenarios", "--"], filter)
-}
-
-/// Whether every dependency has a licence that is allowed, one version, and comes from the registry.
-fn dependencies() -> anyhow::Result<()> {
-    setup::cargo_deny()?;
-    cargo(&["deny", "check", "licenses", "bans", "sources"], None)?;
-    println!(
-        "not checked: whether a known vulnerability is in a dependency, which takes the RustSec database from the network; run: cargo deny check advisories"
-    );
-    Ok(())
-}
-
-fn cargo(args: &[&str], filter: Option<&str>) -> anyhow::Result<()> {
-    run(Command::new("cargo").args(args).args(filter).env("PATH", setup::path_with_tools()?))
+    cargo(&["test", "--package", "lab", "--package", "probe-ebpf", "--lib"], filter)
 }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use probe_ebpf::account::EPHEMERAL;
+
 use super::{
     Alert, AlertKey, Facts, Figure, Reach, SavedAlert, Subject,
     readings::{Reading, Readings},
@@ -51,6 +53,8 @@ struct Watch {
     levels: Levels,
     /// While it is raised.
     alert: Option<Alert>,
+    /// What was found last hurts nobody.
+    is_harmless: bool,
     /// It was raised before a restart; until then, what is not known does not end it.
     grace_until: Option<Duration>,
     over_at: Option<Duration>,
@@ -95,6 +99,7 @@ impl Engine {
             let watch = Watch {
                 levels: Levels::raised(alert.severity),
                 alert: Some(alert),
+                is_harmless: false,
                 grace_until: Some(now.monotonic + RESTART_GRACE),
                 over_at: None,
             };
@@ -172,6 +177,7 @@ impl Engine {
             let in_seconds = |seconds: f64| {
                 now.unix + Duration::try_from_secs_f64(seconds).map_or(0, |left| left.as_secs())
             };
+            watch.is_harmless = reading.is_harmless;
             let before = watch.alert.take();
             watch.alert = Some(Alert {
                 name: key.0,
@@ -190,10 +196,13 @@ impl Engine {
     /// Whether another alert about the same subject says why.
     fn is_explained(&self, (name, subject): &AlertKey) -> bool {
         let causes: &[AlertName] = match name {
-            // SYNs that TIME_WAIT refuses are repeated, and so are those that nobody answers.
-            AlertName::SynRetriesHigh => {
-                &[AlertName::PortReuseRefused, AlertName::StaleAddress, AlertName::BackendNotAnswering]
-            }
+            // SYNs that TIME_WAIT or an open connection refuses are repeated, and so are those that nobody answers.
+            AlertName::SynRetriesHigh => &[
+                AlertName::PortReuseRefused,
+                AlertName::HalfOpenConnections,
+                AlertName::StaleAddress,
+                AlertName::BackendNotAnswering,
+            ],
             // Where a service has moved away, nobody need be any more.
             AlertName::BackendNotAnswering => &[AlertName::StaleAddress],
             // Connections that are being opened wait, too.
@@ -211,6 +220,7 @@ impl Engine {
     fn conclude(&mut self, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut reaches: BTreeMap<AlertName, (HashSet<String>, BTreeSet<u16>)> = BTreeMap::new();
+        let mut hurt: BTreeMap<AlertName, HashSet<String>> = BTreeMap::new();
         for watch in self.watches.values_mut() {
             if watch.levels.severity().is_none()
                 && let Some(alert) = watch.alert.take()
@@ -223,7 +233,11 @@ impl Engine {
             match &alert.subject {
                 Subject::Account(id) => {
                     peers.insert(id.peer.to_string());
-                    ports.extend((id.direction == Direction::Inbound).then_some(id.port));
+                    if !watch.is_harmless {
+                        hurt.entry(alert.name).or_default().insert(id.peer.to_string());
+                    }
+                    let is_service = id.direction == Direction::Inbound && id.port != EPHEMERAL;
+                    ports.extend(is_service.then_some(id.port));
                 }
                 Subject::Port(port) => {
                     ports.insert(*port);
@@ -235,7 +249,8 @@ impl Engine {
             let (Some(alert), Some(severity)) = (&mut watch.alert, watch.levels.severity()) else { continue };
             let Some((peers, ports)) = reaches.get(&alert.name) else { continue };
             let settings = self.alerts.of(alert.name, alert.subject.group());
-            let is_wide = peers.len() >= settings.critical_peers;
+            let hurt = hurt.get(&alert.name).map_or(0, HashSet::len);
+            let is_wide = !watch.is_harmless && hurt >= settings.critical_peers;
             alert.severity = if is_wide { Severity::Critical } else { severity };
             alert.reach = Reach { peers: peers.len(), ports: ports.iter().copied().collect() };
             alert.announced |= !is_silenced(&self.silences, now, alert);
@@ -288,10 +303,10 @@ impl Engine {
 
 const GOOD: Verdict = Verdict { warns: false, is_critical: false, figure: None };
 
-/// What is worse comes later.
-fn rank(verdict: &Verdict, reading: &Reading<'_>) -> (bool, bool, f64) {
+/// What is worse comes later; of two that are as bad, the one that hurts somebody.
+fn rank(verdict: &Verdict, reading: &Reading<'_>) -> (bool, bool, bool, f64) {
     let first = reading.values.first().map_or(0.0, |&(_, value)| value);
-    (verdict.is_critical, verdict.warns, first)
+    (verdict.is_critical, verdict.warns, !reading.is_harmless, first)
 }
 
 fn is_silenced(silences: &[Silence], now: Now, alert: &Alert) -> bool {

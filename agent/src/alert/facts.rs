@@ -8,6 +8,7 @@ use std::{
 
 use crate::model::{
     AccountId, CloseWaits, Destination, Events, HostFigures, LostFigures, Tells,
+    habits::Habits,
     names::{NameTrouble, StaleAddress},
     pool::{EphemeralFigures, PoolFigures},
 };
@@ -47,12 +48,16 @@ pub struct Facts<'a> {
     pub destinations: &'a HashMap<AccountId, Destination>,
     /// Sockets in CLOSE_WAIT by the port of ours.
     pub close_waits: &'a BTreeMap<u16, CloseWaits>,
+    /// What is usual for each peer.
+    pub habits: &'a Habits,
     /// What the attached hooks can tell.
     pub tells: Tells,
     /// The host.
     pub host: &'a HostFigures,
     /// Events that found no room.
     pub lost: &'a [LostFigures],
+    /// By how many TIME_WAIT and FIN_WAIT2 sockets each of the last censuses was off the kernel's own count.
+    pub drift: i64,
     /// Addresses that are called though their name no longer lists them, and the accounts they belong to.
     pub stale: &'a [(AccountId, StaleAddress)],
     /// Accounts that nobody has called since their names ceased to list them.

@@ -3,6 +3,8 @@
 //! [`Facts`] are measured into readings, one per alert and subject ([`readings`]); a [`watch`] per reading decides whether
 //! it has been bad for long enough, or good for long enough; the [`Engine`] joins them.
 
+mod aborted;
+mod close_wait;
 mod engine;
 mod facts;
 mod growth;
@@ -21,7 +23,7 @@ pub use text::{advice, summary};
 
 use crate::{
     config::{AlertName, Severity},
-    model::{AccountId, Peer},
+    model::{AccountId, Direction, Peer, PortName},
 };
 
 /// What an alert is about.
@@ -46,13 +48,22 @@ impl Subject {
         }
     }
 
+    /// The port it is about, as a number.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Host | Self::Name(_) => None,
+            Self::Port(port) | Self::Account(AccountId { port, .. }) => Some(*port),
+        }
+    }
+
     /// Values of the labels `peer`, `port`, `direction` and `name`; empty where there is none.
     #[must_use]
     pub fn labels(&self) -> [(&'static str, String); 4] {
         let (peer, port, direction) = match self {
             Self::Host | Self::Name(_) => (String::new(), String::new(), ""),
-            Self::Port(port) => (String::new(), port.to_string(), ""),
-            Self::Account(id) => (id.peer.to_string(), id.port.to_string(), id.direction.name()),
+            Self::Port(port) => (String::new(), service(*port).to_string(), ""),
+            Self::Account(id) => (id.peer.to_string(), id.port_name().to_string(), id.direction.name()),
         };
         let name = if let Self::Name(name) = self { name.to_string() } else { String::new() };
         [("peer", peer), ("port", port), ("direction", direction.to_owned()), ("name", name)]
@@ -63,11 +74,18 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str("this host"),
-            Self::Port(port) => write!(f, "port {port}"),
+            Self::Port(port) => write!(f, "port {}", service(*port)),
             Self::Name(name) => f.write_str(name),
-            Self::Account(id) => write!(f, "{} and port {} ({})", id.peer, id.port, id.direction.name()),
+            Self::Account(id) => {
+                write!(f, "{} and port {} ({})", id.peer, id.port_name(), id.direction.name())
+            }
         }
     }
+}
+
+/// A port of ours as it is written.
+fn service(port: u16) -> PortName {
+    PortName::new(port, Direction::Inbound.name())
 }
 
 /// Which alert about what; there is at most one at a time.

@@ -9,27 +9,25 @@ use std::{
 use probe_ebpf::account::ConnectFailure;
 
 use super::{
-    AlertKey, EphemeralFact, Facts, PoolFact, Subject,
+    AlertKey, EphemeralFact, Facts, PoolFact, Subject, aborted,
+    close_wait::CloseWaiting,
     growth::Growth,
-    rise::{Floor, Rise},
+    rise::Rise,
     text::{Degraded, Sentence},
 };
 use crate::{
     config::{AlertName, Measure},
-    model::{AccountId, Destination, Direction, Events},
+    model::{AccountId, Destination, Direction, Events, Syns},
 };
 
 /// A share of repeated SYNs means nothing below so many of them.
 const ENOUGH_RETRIES: u64 = 10;
 
-/// A share of aborted connections means nothing below so many of them.
-const ENOUGH_ABORTED: u64 = 10;
-
 /// A destination that has answered nothing for so long does not answer.
 const SILENT: Duration = Duration::from_secs(5);
 
-/// Events of this log make room for later ones all the time; nothing is wrong then.
-const NO_LOSS: &str = "events";
+/// What is kept there makes room for what comes later all the time; nothing is wrong then.
+const NO_LOSS: [&str; 2] = ["events", "habits"];
 
 /// What one alert sees of one subject.
 #[derive(Debug)]
@@ -38,6 +36,8 @@ pub(super) struct Reading<'a> {
     pub values: Vec<(Measure, f64)>,
     /// Something is wrong that needs no threshold.
     pub is_wrong: bool,
+    /// Nobody is hurt so far: whatever the values, it is no more than a warning.
+    pub is_harmless: bool,
     /// Seconds until nothing is left, where that is foreseen.
     pub seconds_left: Option<f64>,
     /// What to say if it is raised.
@@ -46,8 +46,8 @@ pub(super) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     /// One that only has values.
-    fn of(values: Vec<(Measure, f64)>, sentence: Sentence<'a>) -> Self {
-        Self { values, is_wrong: false, seconds_left: None, sentence }
+    pub fn of(values: Vec<(Measure, f64)>, sentence: Sentence<'a>) -> Self {
+        Self { values, is_wrong: false, is_harmless: false, seconds_left: None, sentence }
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Readings {
     /// Connections of ours that wait, by destination.
     waiting: HashMap<AccountId, Rise>,
     /// Sockets in CLOSE_WAIT, by our port.
-    close_waits: HashMap<u16, (Floor, Rise)>,
+    close_waits: HashMap<u16, CloseWaiting>,
     lost: HashMap<&'static str, Growth>,
 }
 
@@ -84,16 +84,24 @@ impl Readings {
             for (name, measure, value, sentence) in of_events(account, events, facts) {
                 // Most have one trouble and not the others, and there may be thousands of them.
                 if value > 0.0 {
-                    let reading = Reading::of(vec![(measure, value)], sentence);
+                    let is_harmless = name == AlertName::PortReuseRefused && is_refused_briefly(events);
+                    let reading = Reading { is_harmless, ..Reading::of(vec![(measure, value)], sentence) };
                     add(name, Subject::Account(account.clone()), reading);
+                }
+            }
+            if account.direction == Direction::Inbound && facts.tells.aborted_early {
+                for reading in aborted::readings(account, events, facts.habits) {
+                    add(AlertName::AbortedEarly, Subject::Account(account.clone()), reading);
                 }
             }
         }
         for (account, stale) in facts.stale {
-            let values = vec![(Measure::StaleSeconds, stale.gone_seconds)];
+            let values = vec![(Measure::StaleSeconds, stale.used_seconds)];
             // That its name lists others leaves no doubt about one that does not answer.
             let is_wrong = stale.is_failing;
-            let reading = Reading { is_wrong, ..Reading::of(values, Sentence::Stale(stale)) };
+            // Processes that connect to the new address as well have not missed the move.
+            let is_harmless = stale.calls_successor;
+            let reading = Reading { is_wrong, is_harmless, ..Reading::of(values, Sentence::Stale(stale)) };
             add(AlertName::StaleAddress, Subject::Account(account.clone()), reading);
         }
         for name in facts.names {
@@ -106,7 +114,14 @@ impl Readings {
         }
         for fact in facts.ephemeral {
             let subject = Subject::Account(fact.account.clone());
-            add(AlertName::EphemeralPortsNearLimit, subject, ports_near_limit(*fact));
+            let without_port = facts.troubled.get(fact.account).map_or(0, Events::without_port);
+            add(AlertName::EphemeralPortsNearLimit, subject, ports_near_limit(*fact, without_port));
+        }
+        // A connect() that found no port needs no threshold, nor that the destination is followed.
+        for (account, events) in facts.troubled.iter().filter(|(_, events)| events.without_port() > 0) {
+            let sentence = Sentence::WithoutPort { account, attempts: events.without_port() };
+            let reading = Reading { is_wrong: true, ..Reading::of(Vec::new(), sentence) };
+            add(AlertName::EphemeralPortsNearLimit, Subject::Account(account.clone()), reading);
         }
         self.waiting(now, facts, &mut add);
         self.host(now, facts, &mut add);
@@ -124,21 +139,14 @@ impl Readings {
             self.stalled(now, facts, add);
         }
         let begin = begin(&mut self.begun[1], now);
-        self.close_waits.retain(|port, (floor, rise)| {
-            facts.close_waits.contains_key(port) || {
-                if let Some(floor) = floor.update(now, 0) {
-                    rise.update(now, floor);
-                }
-                rise.usual() > 0
-            }
-        });
+        self.close_waits
+            .retain(|port, waiting| facts.close_waits.contains_key(port) || !waiting.is_over(now));
         for (&port, close_waits) in facts.close_waits {
-            let sockets = close_waits.sockets;
-            let (floor, rise) =
-                self.close_waits.entry(port).or_insert_with(|| (Floor::default(), begin(sockets)));
-            let rise = floor.update(now, sockets).map_or(0, |floor| rise.update(now, floor));
-            let values = vec![(Measure::CloseWaitSockets, rise as f64)];
-            let reading = Reading::of(values, Sentence::CloseWaits(port, close_waits));
+            let waiting =
+                self.close_waits.entry(port).or_insert_with(|| CloseWaiting::new(begin(close_waits.sockets)));
+            let unclosed = waiting.update(now, close_waits);
+            let values = vec![(Measure::CloseWaitSockets, unclosed.sockets() as f64)];
+            let reading = Reading::of(values, Sentence::CloseWaits { port, close_waits, unclosed });
             add(AlertName::CloseWaitGrowing, Subject::Port(port), reading);
         }
     }
@@ -188,24 +196,27 @@ impl Readings {
         let values = vec![(Measure::OverflowsPerMinute, overflows as f64)];
         let reading = Reading::of(values, Sentence::Overflows(overflows, &host.listen_queues));
         add(AlertName::ListenQueueOverflow, Subject::Host, reading);
-        for queue in host.listen_queues.iter().filter(|queue| queue.limit > 0) {
-            let values = vec![(Measure::QueueRatio, queue.waiting as f64 / queue.limit as f64)];
-            let reading = Reading::of(values, Sentence::Queue(queue));
+        for queue in &host.listen_queues {
+            let values = vec![(Measure::QueueRatio, queue.used_ratio())];
+            // A queue that holds one or two is often full, and hurts nobody until another client comes and the kernel counts it.
+            let is_harmless = overflows == 0;
+            let reading = Reading { is_harmless, ..Reading::of(values, Sentence::Queue(queue)) };
             add(AlertName::ListenQueueOverflow, Subject::Port(queue.port), reading);
         }
 
         let losses: Vec<(&'static str, u64)> = facts
             .lost
             .iter()
-            .filter(|loss| loss.map != NO_LOSS)
+            .filter(|loss| !NO_LOSS.contains(&loss.map))
             .map(|loss| (loss.map, self.lost.entry(loss.map).or_default().update(now, loss.events)))
             .filter(|&(_, events)| events > 0)
             .collect();
         let lost: u64 = losses.iter().map(|(_, events)| events).sum();
-        let Facts { config_reloaded, history_trouble, unreached, .. } = *facts;
-        let sentence = Sentence::Degraded(Degraded { losses, config_reloaded, history_trouble, unreached });
+        let Facts { drift, config_reloaded, history_trouble, unreached, .. } = *facts;
+        let sentence =
+            Sentence::Degraded(Degraded { losses, drift, config_reloaded, history_trouble, unreached });
         let reading = Reading::of(vec![(Measure::LostPerMinute, lost as f64)], sentence);
-        let is_wrong = !config_reloaded || history_trouble.is_some() || !unreached.is_empty();
+        let is_wrong = drift != 0 || !config_reloaded || history_trouble.is_some() || !unreached.is_empty();
         add(AlertName::AgentDegraded, Subject::Host, Reading { is_wrong, ..reading });
     }
 }
@@ -220,19 +231,22 @@ fn near_limit(pool: PoolFact<'_>) -> Reading<'_> {
     let figures = pool.figures;
     let ratio = figures.blocked_ratio().map(|ratio| (Measure::UsedRatio, ratio));
     let seconds = figures.exhaustion_seconds.map(|seconds| (Measure::SecondsLeft, seconds));
-    let values = ratio.into_iter().chain(seconds).collect();
+    // Of a pool in turn it is known when, which says more.
+    let chance = figures.chance.and_then(|chance| chance.expected_refused_ratio);
+    let expected = chance.map(|share| (Measure::ExpectedRefusedRatio, share));
+    let values = ratio.into_iter().chain(seconds).chain(expected).collect();
     let seconds_left = figures.exhaustion_seconds.filter(|seconds| seconds.is_finite());
     Reading { seconds_left, ..Reading::of(values, Sentence::NearLimit(pool)) }
 }
 
-fn ports_near_limit(fact: EphemeralFact<'_>) -> Reading<'_> {
+fn ports_near_limit(fact: EphemeralFact<'_>, without_port: u64) -> Reading<'_> {
     let figures = fact.figures;
     let values = vec![
         (Measure::UsedRatio, figures.blocked_ratio()),
         (Measure::SecondsLeft, figures.exhaustion_seconds),
     ];
     let seconds_left = Some(figures.exhaustion_seconds).filter(|seconds| seconds.is_finite());
-    Reading { seconds_left, ..Reading::of(values, Sentence::PortsNearLimit(fact)) }
+    Reading { seconds_left, ..Reading::of(values, Sentence::PortsNearLimit { fact, without_port }) }
 }
 
 /// What the last minute of an account means to each alert that looks at it.
@@ -247,16 +261,12 @@ fn of_events<'a>(
     let repeated = (AlertName::SynRetriesHigh, Measure::RetryRatio, ratio, sentence);
     let is_inbound = account.direction == Direction::Inbound;
     let refused = (is_inbound && facts.tells.time_wait).then(|| {
-        let sentence = Sentence::ReuseRefused(account, events);
+        let sentence = Sentence::ReuseRefused { account, events, pools: facts.pools };
         (AlertName::PortReuseRefused, Measure::RefusedPerMinute, events.refused as f64, sentence)
     });
-    let aborted = (is_inbound && facts.tells.aborted_early).then(|| {
-        let Events { aborted, connections, .. } = *events;
-        // Those that began before the minute may be the more.
-        let all = connections.max(aborted);
-        let ratio = if aborted < ENOUGH_ABORTED { 0.0 } else { aborted as f64 / all as f64 };
-        let sentence = Sentence::Aborted { account, aborted, all };
-        (AlertName::AbortedEarly, Measure::AbortedRatio, ratio, sentence)
+    let challenged = (is_inbound && facts.tells.challenged).then(|| {
+        let sentence = Sentence::HalfOpen(account, events);
+        (AlertName::HalfOpenConnections, Measure::ChallengedPerMinute, events.challenged as f64, sentence)
     });
     // Only destinations of ours are among these.
     let unanswered = facts.destinations.get(account).map(|destination| {
@@ -264,11 +274,16 @@ fn of_events<'a>(
         let sentence = Sentence::NotAnswering { account, unanswered, events, destination };
         (AlertName::BackendNotAnswering, Measure::UnansweredPerMinute, unanswered as f64, sentence)
     });
-    [Some(repeated), refused, aborted, unanswered].into_iter().flatten()
+    [Some(repeated), refused, challenged, unanswered].into_iter().flatten()
+}
+
+/// Whether every attempt that TIME_WAIT refused connected soon, as far as is known: the client heard the refusal and lost milliseconds.
+fn is_refused_briefly(events: &Events) -> bool {
+    events.refused_failed + events.refused_late == 0
 }
 
 /// SYNs of ours in the last minute that nothing answered, if nothing has for a while: now and then one is lost. A RST is an answer, too:
-/// somebody is there.
+/// somebody is there. Whether one that our program abandoned soon would have been answered is not known.
 fn unanswered(events: &Events, destination: &Destination) -> u64 {
     let answers =
         [ConnectFailure::Refused, ConnectFailure::Reset].map(|reason| events.failures[reason as usize]);
@@ -276,16 +291,14 @@ fn unanswered(events: &Events, destination: &Destination) -> u64 {
     if !is_silent || answers.iter().sum::<u64>() > 0 {
         return 0;
     }
-    events.syns.saturating_sub(events.connections) + events.syn_retries
+    events.syns.saturating_sub(events.connections + events.abandoned_soon) + events.syn_retries
 }
 
 /// Repeated SYNs of an account in the last minute, and all of them. Where nobody watches inbound SYNs, each connection is taken
 /// for one.
 fn syns(direction: Direction, events: &Events, facts: &Facts<'_>) -> (u64, u64) {
-    let (first, retries) = match direction {
-        Direction::Outbound => (events.syns, events.syn_retries),
-        Direction::Inbound if facts.tells.syn_watch => (events.watched_syns, events.watched_syn_retries),
-        Direction::Inbound => (events.connections, events.syn_retries),
-    };
-    (retries, first + retries)
+    let Syns { first, repeated } = facts.tells.syns(direction, events);
+    let is_watched = direction == Direction::Outbound || facts.tells.syn_watch;
+    let first = if is_watched { first } else { events.connections };
+    (repeated, first + repeated)
 }

@@ -46,33 +46,9 @@ fn span(now: Duration) -> u64 {
     now.as_secs() / SPAN.as_secs()
 }
 
-/// What a number has not been below for some seconds.
-#[derive(Debug, Default)]
-pub(super) struct Floor {
-    since: Option<Duration>,
-    values: VecDeque<(Duration, u64)>,
-}
-
-/// How long a value must have held.
-const HELD: Duration = Duration::from_secs(15);
-
-impl Floor {
-    /// Takes a value, one a second or so; returns the lowest of the last seconds once there were so many.
-    pub fn update(&mut self, now: Duration, value: u64) -> Option<u64> {
-        let since = *self.since.get_or_insert(now);
-        self.values.push_back((now, value));
-        while self.values.front().is_some_and(|&(at, _)| now.saturating_sub(at) > HELD) {
-            self.values.pop_front();
-        }
-        let lowest = self.values.iter().map(|&(_, value)| value).min();
-        lowest.filter(|_| now.saturating_sub(since) >= HELD)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -90,33 +66,5 @@ mod tests {
             rise.update(s(minute * 60), 260);
         }
         assert_eq!(rise.update(s(5_400), 265), 5);
-    }
-
-    #[test]
-    fn a_value_must_hold_to_be_a_floor() {
-        let mut floor = Floor::default();
-        assert_eq!(floor.update(s(0), 0), None);
-        for second in 1..=15 {
-            let expected = (second == 15).then_some(0);
-            assert_eq!(floor.update(s(second), 100), expected, "{second}");
-        }
-        assert_eq!(floor.update(s(16), 100), Some(100));
-        assert_eq!(floor.update(s(17), 40), Some(40));
-        assert_eq!(floor.update(s(18), 100), Some(40));
-    }
-
-    proptest! {
-        #[test]
-        fn a_floor_is_the_lowest_of_its_time(values in prop::collection::vec(0_u64..50, 20..80)) {
-            let mut floor = Floor::default();
-            for (second, &value) in (0_u64..).zip(&values) {
-                let told = floor.update(s(second), value);
-                if second >= 15 {
-                    let from = usize::try_from(second - 15).expect("small");
-                    let to = usize::try_from(second).expect("small");
-                    prop_assert_eq!(told, values[from..=to].iter().copied().min());
-                }
-            }
-        }
     }
 }

@@ -1,13 +1,21 @@
 //! What there is to say about an alert: sentences that name the peer, the numbers and the remedy.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{EphemeralFact, PoolFact};
+use probe_ebpf::account::ConnectFailure;
+
+use super::{
+    EphemeralFact, PoolFact,
+    close_wait::{STAY, Unclosed},
+    service,
+};
 use crate::{
     config::AlertName,
     model::{
-        AccountId, CloseWaits, Destination, Direction, Events, QueueFigures,
+        AccountId, CloseWaits, Destination, Direction, Events, Peer, QueueFigures,
+        drift::CENSUSES,
         names::{NameTrouble, StaleAddress},
+        pool::{Chance, PoolFigures},
     },
 };
 
@@ -15,20 +23,21 @@ use crate::{
 #[must_use]
 pub fn summary(name: AlertName) -> &'static str {
     match name {
-        AlertName::TimeWaitNearPoolLimit => "A peer's pool of source ports runs out",
+        AlertName::TimeWaitNearPoolLimit => "A peer is running out of source ports",
         AlertName::PortReuseRefused => "New connections are refused by TIME_WAIT",
+        AlertName::HalfOpenConnections => "Half-open connections here refuse new connections of a peer",
         AlertName::PoolDiffers => "A configured pool of source ports is not the real one",
-        AlertName::EphemeralPortsNearLimit => "Our ports towards a destination run out",
-        AlertName::StaleAddress => "An address is called that its name no longer lists",
+        AlertName::EphemeralPortsNearLimit => "This host is running out of local ports towards a destination",
+        AlertName::StaleAddress => "Connections to an address that DNS no longer returns",
         AlertName::BackendNotAnswering => "A destination answers none of our SYNs",
-        AlertName::DependencyHanging => "Connections to a destination wait for an answer",
-        AlertName::AbortedEarly => "Connections of a peer come to nothing",
-        AlertName::SynRetriesHigh => "SYNs have to be repeated",
-        AlertName::TimeWaitNearBucketLimit => "The host's TIME_WAITs come near their limit",
+        AlertName::DependencyHanging => "A destination accepts connections but does not answer",
+        AlertName::AbortedEarly => "Connections aborted early",
+        AlertName::SynRetriesHigh => "High SYN retransmission rate",
+        AlertName::TimeWaitNearBucketLimit => "The host is near its limit of TIME_WAIT sockets",
         AlertName::ListenQueueOverflow => "An accept queue is full",
         AlertName::CloseWaitGrowing => "Our program does not close connections that its peers closed",
-        AlertName::NameNotResolving => "A watched name does not resolve, or slowly",
-        AlertName::AgentDegraded => "tcpwarden cannot tell all it should",
+        AlertName::NameNotResolving => "A watched name does not resolve, or resolves slowly",
+        AlertName::AgentDegraded => "tcpwarden is degraded",
     }
 }
 
@@ -42,6 +51,11 @@ pub fn advice(name: AlertName) -> &'static str {
         AlertName::PortReuseRefused => {
             "The peer reuses its source ports within 60 s of our close: let the client pool its connections, or close them on its side; \
              else give its NAT more ports or addresses. No kernel setting shortens TIME_WAIT."
+        }
+        AlertName::HalfOpenConnections => {
+            "The peer has forgotten these connections and we have not: find the NAT, balancer or firewall on the way that drops idle connections, \
+             and close them here first (idle timeout of the service, SO_KEEPALIVE with a short net.ipv4.tcp_keepalive_time, TCP_USER_TIMEOUT). \
+             Let challenge ACKs and the client's RST pass."
         }
         AlertName::PoolDiffers => "Correct port_pool of this peer, or ask whoever runs its NAT.",
         AlertName::EphemeralPortsNearLimit => {
@@ -58,7 +72,8 @@ pub fn advice(name: AlertName) -> &'static str {
         }
         AlertName::AbortedEarly => {
             "The peer speaks and is cut off: a protocol or TLS version that one side no longer takes, a certificate, a wrong port? Look at the \
-             service's own log for this peer. If these are probes by design, disable the alert for this peer."
+             service's own log for this peer. If the peer is new and these are probes by design, the alert ends after an hour of them and does \
+             not come back."
         }
         AlertName::StaleAddress => {
             "The program resolved the name once and kept the address: restart or reload it, and let it resolve the name again at run time."
@@ -80,26 +95,67 @@ pub fn advice(name: AlertName) -> &'static str {
             "Ask the name servers of /etc/resolv.conf yourself (dig NAME @SERVER), and see whether the name is written right in [[watch]]."
         }
         AlertName::AgentDegraded => {
-            "See the agent's log and `tcpwarden check`; raise the limit that is named, or correct the file."
+            "See the agent's log and `tcpwarden check`; raise the limit of what is full, or correct the file. If the census is off, \
+             `ss -tan` shows the right figures."
         }
     }
 }
+
+/// Of so many addresses of a group the blocks that were outgrown are told.
+const ADDRESSES: usize = 3;
 
 /// What a sentence is put together from, once it is needed.
 #[derive(Debug)]
 pub(super) enum Sentence<'a> {
     NearLimit(PoolFact<'a>),
-    ReuseRefused(&'a AccountId, &'a Events),
+    ReuseRefused {
+        account: &'a AccountId,
+        events: &'a Events,
+        pools: &'a [PoolFact<'a>],
+    },
+    HalfOpen(&'a AccountId, &'a Events),
     PoolDiffers(PoolFact<'a>),
-    PortsNearLimit(EphemeralFact<'a>),
-    NotAnswering { account: &'a AccountId, unanswered: u64, events: &'a Events, destination: &'a Destination },
-    Hanging { account: &'a AccountId, destination: &'a Destination },
-    Aborted { account: &'a AccountId, aborted: u64, all: u64 },
-    CloseWaits(u16, &'a CloseWaits),
-    SynRetries { account: &'a AccountId, retries: u64, all: u64 },
+    PortsNearLimit {
+        fact: EphemeralFact<'a>,
+        without_port: u64,
+    },
+    WithoutPort {
+        account: &'a AccountId,
+        attempts: u64,
+    },
+    NotAnswering {
+        account: &'a AccountId,
+        unanswered: u64,
+        events: &'a Events,
+        destination: &'a Destination,
+    },
+    Hanging {
+        account: &'a AccountId,
+        destination: &'a Destination,
+    },
+    /// `usual`: the share that is usual for the peer, where that is known.
+    Aborted {
+        account: &'a AccountId,
+        aborted: u64,
+        all: u64,
+        usual: Option<f64>,
+    },
+    CloseWaits {
+        port: u16,
+        close_waits: &'a CloseWaits,
+        unclosed: Unclosed,
+    },
+    SynRetries {
+        account: &'a AccountId,
+        retries: u64,
+        all: u64,
+    },
     Stale(&'a StaleAddress),
     NotResolving(&'a NameTrouble),
-    Buckets { used: u64, limit: u64 },
+    Buckets {
+        used: u64,
+        limit: u64,
+    },
     Overflows(u64, &'a [QueueFigures]),
     Queue(&'a QueueFigures),
     Degraded(Degraded<'a>),
@@ -108,8 +164,10 @@ pub(super) enum Sentence<'a> {
 /// What this agent cannot do.
 #[derive(Debug)]
 pub(super) struct Degraded<'a> {
-    /// Events of the last minute that found no room, by where.
+    /// Events dropped in the last minute, by what was full.
     pub losses: Vec<(&'static str, u64)>,
+    /// TIME_WAIT and FIN_WAIT2 sockets that each of the last censuses found, less the kernel's own count.
+    pub drift: i64,
     pub config_reloaded: bool,
     pub history_trouble: Option<&'a str>,
     pub unreached: &'a [Arc<str>],
@@ -119,15 +177,20 @@ impl Sentence<'_> {
     pub fn text(&self) -> String {
         match self {
             Self::NearLimit(pool) => near_limit(pool),
-            Self::ReuseRefused(account, events) => {
-                let AccountId { peer, port, .. } = account;
-                let Events { refused, accepted, .. } = events;
+            Self::ReuseRefused { account, events, pools } => reuse_refused(account, events, pools),
+            Self::HalfOpen(account, events) => {
+                let (peer, port) = (&account.peer, account.port_name());
+                let Events { challenged, connections, .. } = events;
                 format!(
-                    "{peer} towards port {port}: {refused} SYNs met a TIME_WAIT and were refused in the last minute, {accepted} were accepted"
+                    "{peer} towards port {port}: {challenged} SYNs in the last minute met a connection that is still open here and were refused \
+                     by a challenge ACK, {connections} connections were established"
                 )
             }
             Self::PoolDiffers(pool) => pool_differs(pool),
-            Self::PortsNearLimit(fact) => ports_near_limit(fact),
+            Self::PortsNearLimit { fact, without_port } => ports_near_limit(fact, *without_port),
+            Self::WithoutPort { account: AccountId { peer, port, .. }, attempts } => {
+                format!("towards {peer} port {port}, {}", found_no_port(*attempts))
+            }
             Self::NotAnswering { account, unanswered, events, destination } => {
                 not_answering(account, *unanswered, events, destination)
             }
@@ -139,23 +202,20 @@ impl Sentence<'_> {
                     by(callers)
                 )
             }
-            Self::Aborted { account, aborted, all } => {
-                let AccountId { peer, port, .. } = account;
+            Self::Aborted { account, aborted, all, usual } => {
+                let (peer, port) = (&account.peer, account.port_name());
                 let percent = *aborted as f64 * 100.0 / (*all).max(1) as f64;
+                let compared = match usual {
+                    Some(usual) => format!("usual for this peer: {:.0} %", usual * 100.0),
+                    None => "it is not known yet whether that is usual for this peer; other connections to the port are answered".to_owned(),
+                };
                 format!(
-                    "{peer} towards port {port}: {aborted} of {all} connections in the last minute ended at once, after next to nothing of ours ({percent:.0} %)"
+                    "{peer} towards port {port}: {aborted} of {all} connections in the last minute were closed early by us, with almost no \
+                     response sent ({percent:.0} %; {compared})"
                 )
             }
-            Self::CloseWaits(port, CloseWaits { sockets, owners }) => {
-                let mut text = format!(
-                    "{sockets} connections on port {port} were closed by their peers and not by our program (CLOSE_WAIT), and they become more"
-                );
-                let owners: Vec<String> =
-                    owners.iter().map(|(name, own)| format!("{name} keeps {own}")).collect();
-                if !owners.is_empty() {
-                    let _ = write!(text, "; {}", owners.join(", "));
-                }
-                text
+            Self::CloseWaits { port, close_waits, unclosed } => {
+                unclosed_sockets(*port, close_waits, unclosed)
             }
             Self::SynRetries { account, retries, all } => syn_retries(account, *retries, *all),
             Self::Stale(stale) => stale_address(stale),
@@ -163,32 +223,108 @@ impl Sentence<'_> {
             Self::Buckets { used, limit } => {
                 let percent = *used as f64 * 100.0 / *limit as f64;
                 format!(
-                    "{used} mini-sockets of {limit} (net.ipv4.tcp_max_tw_buckets), {percent:.0} %; beyond it a connection that is closed gets no TIME_WAIT"
+                    "{used} TIME_WAIT and FIN_WAIT2 sockets of {limit} (net.ipv4.tcp_max_tw_buckets), {percent:.0} %; beyond this limit connections end \
+                     without a TIME_WAIT"
                 )
             }
             Self::Overflows(overflows, queues) => overflowed(*overflows, queues),
-            Self::Queue(QueueFigures { port, waiting, limit, .. }) => {
-                format!("{waiting} connections wait to be accepted on port {port}, which can hold {limit}")
+            Self::Queue(queue) => {
+                let QueueFigures { port, waiting, limit, sockets } = queue;
+                let of = if sockets.len() > 1 {
+                    format!(" in the fullest queue of {} listeners", sockets.len())
+                } else {
+                    String::new()
+                };
+                let holds = queue.holds();
+                format!(
+                    "{waiting} connections wait to be accepted on port {port}{of}, which holds {holds} (backlog {limit})"
+                )
             }
             Self::Degraded(degraded) => degraded.text(),
         }
     }
 }
 
+fn reuse_refused(account: &AccountId, events: &Events, pools: &[PoolFact<'_>]) -> String {
+    let (peer, port) = (&account.peer, account.port_name());
+    let Events { refused, accepted, refused_failed, refused_late, .. } = events;
+    let mut text = format!(
+        "{peer} towards port {port}: {refused} SYNs met a TIME_WAIT and were refused in the last minute, {accepted} were accepted; \
+         {refused_failed} attempts failed, {refused_late} waited for 0.9 s or more"
+    );
+    let outgrown = pools
+        .iter()
+        .filter(|pool| pool.account == account)
+        .filter_map(|pool| Some((pool.address, pool.figures.outgrown.as_ref()?)));
+    for (address, outgrown) in outgrown.take(ADDRESSES) {
+        let _ = match peer {
+            Peer::Address(_) => write!(text, "; {}", outgrown.text()),
+            Peer::Group(_) => write!(text, "; of {address}, {}", outgrown.text()),
+        };
+    }
+    text
+}
+
 fn near_limit(pool: &PoolFact<'_>) -> String {
+    ports_of(pool) + &clocks(pool.figures)
+}
+
+/// What the timestamps of ports that came back say of the clients.
+fn clocks(figures: &PoolFigures) -> String {
+    let PoolFigures { same_clock, other_clock, .. } = figures;
+    if *other_clock < 1.0 {
+        return String::new();
+    }
+    let all = same_clock + other_clock;
+    format!(
+        "; of {all:.0} connections on ports used before in the last minute, {other_clock:.0} had timestamps of another clock, as behind a NAT with \
+         several clients: a TIME_WAIT refuses about half of such SYNs"
+    )
+}
+
+fn ports_of(pool: &PoolFact<'_>) -> String {
     let PoolFact { account, address, figures } = pool;
-    let mut text = format!("{address} towards port {}", account.port);
+    let mut text = format!(
+        "{address} towards {}port {}",
+        fullest("", figures.local, figures.local_addresses),
+        account.port
+    );
     if let Some(ports) = figures.pool() {
-        let how = if figures.configured.is_some() { "configured" } else { "seen" };
+        let how = match figures {
+            PoolFigures { configured: Some(_), .. } => "configured",
+            PoolFigures { remembered: true, .. } => "seen earlier",
+            _ => "seen",
+        };
         let _ = write!(text, " draws its source ports from {ports} ({} ports, {how})", ports.len());
     }
-    let _ = write!(
-        text,
-        "; {:.0} % of them are taken here, {:.0} in TIME_WAIT",
-        figures.used_ratio().unwrap_or_default() * 100.0,
-        figures.load.time_wait
-    );
+    let part = figures.reachable.filter(|&ports| figures.pool().is_some_and(|pool| ports < pool.len()));
+    if let Some(ports) = part {
+        let _ = write!(text, ", of which {ports} come to this server");
+    }
+    let _ = match figures.used_ratio() {
+        Some(ratio) => write!(text, "; {:.0} % of them are taken here", ratio * 100.0),
+        None => write!(text, "; it is being learned which of them come to this server"),
+    };
+    let _ = write!(text, ", {:.0} in TIME_WAIT", figures.load.time_wait);
+    if let Some(circling) = &figures.circling {
+        return text + "; " + &circling.text() + &refused_of_late(figures);
+    }
     let rate = figures.load.rate;
+    if let Some(turn) = figures.turn.as_ref().filter(|turn| turn.returning.is_some()) {
+        return text + "; it " + &turn.text(rate) + &refused_of_late(figures);
+    }
+    if let Some(Chance { refused_ratio, expected_refused_ratio }) = figures.chance {
+        let _ = write!(
+            text,
+            "; it draws its ports at random, {rate:.0} a second here: {:.1} % of its SYNs were refused in the last minute",
+            refused_ratio * 100.0
+        );
+        let _ = match expected_refused_ratio {
+            Some(share) => write!(text, ", and {:.1} % will be at this rate", share * 100.0),
+            None => write!(text, "; whether those that meet a TIME_WAIT will be refused is not known yet"),
+        };
+        return text;
+    }
     match figures.exhaustion_seconds {
         Some(seconds) if seconds.is_finite() && seconds > 0.0 => {
             let _ = write!(text, "; at {rate:.0} connections/s they run out in {seconds:.0} s");
@@ -196,20 +332,38 @@ fn near_limit(pool: &PoolFact<'_>) -> String {
         Some(seconds) if seconds.is_finite() => {
             let _ = write!(text, "; none is free, at {rate:.0} connections/s");
         }
-        _ => {
-            let _ = write!(text, "; at {rate:.0} connections/s that is as far as it goes");
+        Some(_) => {
+            let _ = write!(text, "; at {rate:.0} connections/s they do not run out");
+        }
+        None => {
+            let _ = write!(text, "; {rate:.0} connections/s; when they run out is not known");
         }
     }
-    if figures.refused >= 1.0 {
-        let _ = write!(text, "; {:.0} SYNs were refused in the last minute", figures.refused);
-    }
-    text
+    text + &refused_of_late(figures)
 }
 
-fn ports_near_limit(fact: &EphemeralFact<'_>) -> String {
+fn refused_of_late(figures: &PoolFigures) -> String {
+    if figures.refused < 1.0 {
+        return String::new();
+    }
+    format!("; {:.0} SYNs were refused in the last minute", figures.refused)
+}
+
+/// The address of ours that the figures are of, where there are several, after `preposition`.
+fn fullest(preposition: &str, local: Option<IpAddr>, addresses: u32) -> String {
+    match local {
+        Some(local) if addresses > 1 => {
+            format!("{preposition}our address {local} (the fullest of {addresses}), ")
+        }
+        _ => String::new(),
+    }
+}
+
+fn ports_near_limit(fact: &EphemeralFact<'_>, without_port: u64) -> String {
     let EphemeralFact { account, address, figures } = fact;
     let mut text = format!(
-        "towards {address} port {}, {:.0} of our {} ports are taken ({:.0} %), {:.0} in TIME_WAIT",
+        "{}towards {address} port {}, {:.0} of our {} ports are taken ({:.0} %), {:.0} in TIME_WAIT",
+        fullest("from ", figures.local, figures.local_addresses),
         account.port,
         figures.load.used(),
         figures.size,
@@ -218,24 +372,38 @@ fn ports_near_limit(fact: &EphemeralFact<'_>) -> String {
     );
     let (rate, seconds) = (figures.load.rate, figures.exhaustion_seconds);
     let _ = if seconds.is_infinite() {
-        write!(text, "; at {rate:.0} connections/s that is as far as it goes")
+        write!(text, "; at {rate:.0} connections/s they do not run out")
     } else if seconds > 0.0 {
         write!(text, "; at {rate:.0} connections/s they run out in {seconds:.0} s")
     } else {
         write!(text, "; none is free, at {rate:.0} connections/s")
     };
+    if without_port > 0 {
+        let _ = write!(text, "; {}", found_no_port(without_port));
+    }
     text
+}
+
+fn found_no_port(attempts: u64) -> String {
+    format!(
+        "{attempts} connect() calls failed in the last minute because no local port was free (EADDRNOTAVAIL)"
+    )
 }
 
 fn not_answering(account: &AccountId, unanswered: u64, events: &Events, destination: &Destination) -> String {
     let AccountId { peer, port, .. } = account;
-    let Events { failures, lost_ns, .. } = events;
+    let Events { lost_ns, failures, abandoned_ns, .. } = events;
     let mut text =
         format!("{peer} port {port} does not answer: {unanswered} SYNs of ours in the last minute");
-    let failed = failures.iter().sum::<u64>();
+    let failed = events.failed();
     if failed > 0 {
         let seconds = *lost_ns as f64 / 1e9 / failed as f64;
-        let _ = write!(text, "; {failed} attempts failed, after {seconds:.1} s each");
+        let _ = write!(text, "; {failed} attempts failed, after {seconds:.1} s on average");
+    }
+    let abandoned = failures[ConnectFailure::Abandoned as usize];
+    if abandoned > 0 {
+        let seconds = *abandoned_ns as f64 / 1e9 / abandoned as f64;
+        let _ = write!(text, "; our program gave up {abandoned} of them, after {seconds:.1} s on average");
     }
     let Destination { answered_ago, callers, .. } = destination;
     text.push_str(&by(callers));
@@ -274,23 +442,28 @@ fn pool_differs(pool: &PoolFact<'_>) -> String {
 }
 
 fn syn_retries(account: &AccountId, retries: u64, all: u64) -> String {
-    let AccountId { peer, port, direction } = account;
+    let AccountId { peer, direction, .. } = account;
+    let port = account.port_name();
     let percent = retries as f64 * 100.0 / all.max(1) as f64;
     let who = match direction {
-        Direction::Inbound => format!("{peer} towards port {port} repeats its SYNs"),
-        Direction::Outbound => format!("we repeat our SYNs to {peer} port {port}"),
+        Direction::Inbound => format!("{peer} towards port {port} retransmits its SYNs"),
+        Direction::Outbound => format!("we retransmit our SYNs to {peer} port {port}"),
     };
     format!("{who}: {retries} of {all} in the last minute ({percent:.0} %)")
 }
 
 fn stale_address(stale: &StaleAddress) -> String {
-    let StaleAddress { id, address, gone_seconds, called_seconds_ago, is_failing, connections, processes } =
-        stale;
-    let fails = if *is_failing { " and does not answer" } else { "" };
+    let StaleAddress { id, address, gone_seconds, called_seconds_ago, connections, processes, .. } = stale;
+    let fails = if stale.is_failing { " and does not answer" } else { "" };
+    let both = if stale.calls_successor {
+        "; these processes connect to the address that took its place, too"
+    } else {
+        ""
+    };
     let who = if processes.is_empty() { String::new() } else { format!(" by {}", processes.join(", ")) };
     format!(
         "{address} port {} is called{who}, last {called_seconds_ago:.0} s ago{fails}, but {} has not listed it for {gone_seconds:.0} s; {connections} \
-         connections to it are open or being opened",
+         connections to it are open or being opened{both}",
         id.port, id.name
     )
 }
@@ -304,30 +477,53 @@ fn not_resolving(trouble: &NameTrouble) -> String {
     }
 }
 
+fn unclosed_sockets(port: u16, close_waits: &CloseWaits, unclosed: &Unclosed) -> String {
+    let (CloseWaits { sockets, owners, .. }, port) = (close_waits, service(port));
+    let Unclosed { closed, growth, .. } = unclosed;
+    let mut text = format!(
+        "{sockets} connections on port {port} were closed by their peers and not by our program (CLOSE_WAIT); {closed} left that state in the last {} s",
+        STAY.as_secs()
+    );
+    if *growth > 0 {
+        let _ = write!(text, ", and the number grew by {growth} in two minutes");
+    }
+    let owners: Vec<String> = owners.iter().map(|(name, own)| format!("{name} keeps {own}")).collect();
+    if !owners.is_empty() {
+        let _ = write!(text, "; {}", owners.join(", "));
+    }
+    text
+}
+
 fn overflowed(overflows: u64, queues: &[QueueFigures]) -> String {
     let mut text = format!("an accept queue was full {overflows} times in the last minute");
-    let share = |queue: &&QueueFigures| queue.waiting as f64 / queue.limit.max(1) as f64;
-    if let Some(fullest) = queues.iter().max_by(|a, b| share(a).total_cmp(&share(b))) {
-        let QueueFigures { port, waiting, limit, .. } = fullest;
-        let _ = write!(text, "; the fullest now is that of port {port}: {waiting} of {limit}");
+    if let Some(fullest) = queues.iter().max_by(|a, b| a.used_ratio().total_cmp(&b.used_ratio())) {
+        let QueueFigures { port, waiting, .. } = fullest;
+        let holds = fullest.holds();
+        let _ = write!(text, "; the fullest now is that of port {port}: {waiting} of {holds}");
     }
     text
 }
 
 impl Degraded<'_> {
     fn text(&self) -> String {
-        let Self { losses, config_reloaded, history_trouble, unreached } = self;
+        let Self { losses, drift, config_reloaded, history_trouble, unreached } = self;
         let lost =
-            |(map, events): &(_, _)| format!("{events} events found no room in {map} in the last minute");
+            |(map, events): &(_, _)| format!("{events} events dropped in the last minute: {map} is full");
         let mut parts: Vec<String> = losses.iter().map(lost).collect();
+        if *drift != 0 {
+            let (sockets, than) = (drift.unsigned_abs(), if *drift < 0 { "fewer" } else { "more" });
+            parts.push(format!(
+                "each of the last {CENSUSES} censuses found {sockets} TIME_WAIT and FIN_WAIT2 sockets {than} than the kernel counts"
+            ));
+        }
         if !config_reloaded {
-            parts.push("the configuration last given was refused, the one before is in force".to_owned());
+            parts.push("reload failed, the previous configuration stays active".to_owned());
         }
         if let Some(why) = history_trouble {
             parts.push(format!("the history is kept in memory only: {why}"));
         }
         if !unreached.is_empty() {
-            parts.push(format!("not reached for five minutes: {}", unreached.join(", ")));
+            parts.push(format!("receivers not reached for five minutes: {}", unreached.join(", ")));
         }
         parts.join("; ")
     }

@@ -62,7 +62,7 @@ pub(super) fn judge(reading: &Reading<'_>, settings: &AlertSettings, raised: boo
         let Thresholds { warn, crit, clear } = thresholds;
         let reaches = |limit: f64| if measure.is_bad_when_low() { value <= limit } else { value >= limit };
         let figure = |limit| Some(Figure { measure: measure.key(), value, limit });
-        if reaches(crit) && !verdict.is_critical {
+        if reaches(crit) && !reading.is_harmless && !verdict.is_critical {
             verdict = Verdict { warns: true, is_critical: true, figure: figure(crit) };
         } else if reaches(warn) && verdict.figure.is_none() {
             verdict = Verdict { warns: true, figure: figure(warn), ..verdict };

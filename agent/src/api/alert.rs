@@ -47,14 +47,14 @@ pub struct Alert {
 
 impl From<&alert::Alert> for Alert {
     fn from(alert: &alert::Alert) -> Self {
-        let [(_, peer), (_, port), (_, direction), (_, name)] = alert.subject.labels();
+        let [(_, peer), _, (_, direction), (_, name)] = alert.subject.labels();
         Self {
             alert: alert.name.name().to_owned(),
             severity: alert.severity.name().to_owned(),
             since: alert.since,
             announced: alert.announced,
             peer,
-            port: port.parse().ok(),
+            port: alert.subject.port(),
             direction,
             name,
             summary: summary(alert.name).to_owned(),

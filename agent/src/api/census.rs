@@ -1,6 +1,6 @@
 //! One count of all sockets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
 
@@ -28,4 +28,6 @@ pub struct PeerSockets {
     pub direction: String,
     /// Its sockets by state.
     pub sockets: BTreeMap<String, u32>,
+    /// Those of them that take a port, by the address of ours: a port is taken once for each.
+    pub by_local_address: BTreeMap<IpAddr, u32>,
 }

@@ -13,5 +13,5 @@ pub use self::{
     census::{Census, PeerSockets},
     overview::{Agent, Host, Listener, Lost, Overview},
     path::segment,
-    peer::{Account, Pool, PortRange, PortRun, Ports, Second, TimeWaitSyns},
+    peer::{Account, ChallengedSyns, Outgrown, Pool, PortRange, PortRun, Ports, Second, TimeWaitSyns, Turn},
 };

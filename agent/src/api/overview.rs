@@ -34,15 +34,23 @@ pub struct Host {
     pub settings: BTreeMap<String, u64>,
 }
 
-/// All listening sockets of one port.
+/// The accept queue of one port; of several listeners, the fullest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// The port.
     pub port: u16,
     /// Connections waiting to be accepted.
     pub waiting: u64,
-    /// How many may wait.
+    /// Its backlog, the smaller of listen()'s and `somaxconn`.
     pub limit: u64,
+}
+
+impl Listener {
+    /// How many connections may wait: one more than the backlog.
+    #[must_use]
+    pub fn holds(&self) -> u64 {
+        self.limit + 1
+    }
 }
 
 /// The agent.

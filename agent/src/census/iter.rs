@@ -4,20 +4,38 @@ use std::time::Duration;
 
 use probe_ebpf::{
     account::Account,
-    sweep::{Held, STATES},
+    sweep::{Heard, Held, HeldAt, STATES, Sweep},
 };
 
 use super::Census;
 use crate::probe::Probe;
 
-pub(super) fn take(probe: &mut Probe, ephemeral: (u16, u16), patience: Duration) -> anyhow::Result<Census> {
-    let sweep = probe.sweep(ephemeral, patience)?;
-    let mut rows = Vec::new();
+pub(super) fn take(
+    probe: &mut Probe,
+    ephemeral: (u16, u16),
+    patience: Duration,
+    free_accounts: u32,
+) -> anyhow::Result<Census> {
+    let sweep = probe.sweep(ephemeral, patience, free_accounts)?;
+    let (mut rows, mut at) = (Vec::new(), Vec::new());
     probe.for_each_account(|key, account| {
         if account.generation == sweep.generation && account.sockets != [0; STATES] {
-            let Account { sockets, stalled, elsewhere, .. } = *account;
-            rows.push(Held { peer: key.peer, sockets, stalled, elsewhere });
+            let Account { sockets, waiting, heard_ns, live_at_local, time_wait_at_local, local, .. } =
+                *account;
+            let peer = key.peer;
+            let heard = match sweep.ticks_at_ns.saturating_sub(heard_ns) {
+                _ if heard_ns == 0 => Heard::Never,
+                ago if ago > sweep.stalled_ns => Heard::LongAgo,
+                _ => Heard::Lately,
+            };
+            rows.push(Held { peer, sockets, waiting, heard });
+            let first = HeldAt { peer, local, live: live_at_local, time_wait: time_wait_at_local };
+            if first.sockets() > 0 {
+                at.push(first);
+            }
         }
     })?;
-    Ok(Census { rows, totals: sweep.sockets, mini_sockets: sweep.mini_sockets, ..Census::default() })
+    probe.take_local_addresses(sweep.generation, |row| at.push(row))?;
+    let Sweep { sockets, mini_sockets, without_account, .. } = sweep;
+    Ok(Census { rows, at, totals: sockets, mini_sockets, without_account, ..Census::default() })
 }

@@ -6,7 +6,7 @@ mod netlink;
 use std::time::Duration;
 
 use anyhow::bail;
-use probe_ebpf::sweep::{Held, STATES};
+use probe_ebpf::sweep::{Held, HeldAt, STATES};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{config::CensusMode, probe::Probe};
@@ -19,10 +19,14 @@ pub type SocketCounts = [u32; STATES];
 pub struct Census {
     /// Sockets per peer; listeners belong to none. A peer may have more than one row.
     pub rows: Vec<Held>,
+    /// The same sockets by the local address they use, without pending requests.
+    pub at: Vec<HeldAt>,
     /// All sockets, listeners included.
     pub totals: SocketCounts,
     /// Mini-sockets among them, TIME_WAIT and FIN_WAIT2: what the kernel counts against `tcp_max_tw_buckets`.
     pub mini_sockets: u32,
+    /// Sockets whose peers have no account in the kernel, because the map is full; in `rows`, they are the overflow account's.
+    pub without_account: u32,
     /// CPU time it took.
     pub cost: Duration,
 }
@@ -73,7 +77,7 @@ impl Source {
 
     /// Takes one census. `ephemeral` is `net.ipv4.ip_local_port_range`: a shared port outside it was a service, even if
     /// nobody listens on it any more. `patience` is how long a connection of ours may wait for an answer before it is stalled, which
-    /// only the iterator can tell.
+    /// only the iterator can tell. `free_accounts` is how many accounts the iterator may add to the kernel's map.
     ///
     /// # Errors
     /// What the kernel answered, with context.
@@ -82,9 +86,10 @@ impl Source {
         probe: &mut Probe,
         ephemeral: (u16, u16),
         patience: Duration,
+        free_accounts: u32,
     ) -> anyhow::Result<Census> {
         timed(|| match self {
-            Self::Iter => iter::take(probe, ephemeral, patience),
+            Self::Iter => iter::take(probe, ephemeral, patience, free_accounts),
             Self::Netlink => netlink::take(Some(probe), ephemeral),
         })
     }

@@ -1,16 +1,13 @@
 //! The census by `sock_diag`: every socket crosses to userspace and is summed here.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-};
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use netlink_packet_sock_diag::inet::StateFlags;
 use probe_ebpf::{
-    account::{INBOUND, OUTBOUND, PeerKey},
+    account::{Address, INBOUND, OUTBOUND, PeerKey},
     port::{LISTENING, SHARED},
-    sweep::{Held, STATES, state},
+    sweep::{Held, HeldAt, STATES, state},
 };
 
 use super::{Census, SocketCounts};
@@ -25,6 +22,7 @@ const ATTEMPTS: u32 = 3;
 pub(super) fn take(mut probe: Option<&mut Probe>, ephemeral: (u16, u16)) -> anyhow::Result<Census> {
     let (listening, listeners) = listeners()?;
     if let Some(probe) = &mut probe {
+        probe.set_ephemeral_ports(ephemeral)?;
         probe.mark_ports(listening.iter().copied(), LISTENING)?;
     }
     // CLOSE would add sockets that were never connected (bound ones, since 6.8), which no walk of the hash shows.
@@ -68,8 +66,8 @@ fn listeners() -> anyhow::Result<(HashSet<u16>, u32)> {
 struct Walk<'a> {
     listening: &'a HashSet<u16>,
     probe: Option<&'a Probe>,
-    /// With the local address of the first socket.
-    rows: HashMap<PeerKey, (IpAddr, Held)>,
+    rows: HashMap<PeerKey, Held>,
+    at: HashMap<(PeerKey, Address), HeldAt>,
     totals: SocketCounts,
     mini_sockets: u32,
     /// Ports that the kernel side was asked about, and its answers.
@@ -85,6 +83,7 @@ impl<'a> Walk<'a> {
             listening,
             probe,
             rows: HashMap::new(),
+            at: HashMap::new(),
             totals: [0; STATES],
             mini_sockets: 0,
             known: HashMap::new(),
@@ -106,9 +105,15 @@ impl<'a> Walk<'a> {
     fn book(&mut self, socket: &DiagSocket, direction: u8) {
         let port = if direction == INBOUND { socket.local.port() } else { socket.remote.port() };
         let peer = PeerKey::new(socket.remote.ip(), port, direction);
-        let (local, held) = self.rows.entry(peer).or_insert_with(|| (socket.local.ip(), Held::none(peer)));
+        let held = self.rows.entry(peer).or_insert_with(|| Held::none(peer));
         held.sockets[usize::from(socket.state) % STATES] += 1;
-        held.elsewhere += u32::from(direction == OUTBOUND && *local != socket.local.ip());
+        let shown = u32::from(socket.state);
+        if shown != state::SYN_RECV {
+            let local = PeerKey::new(socket.local.ip(), 0, 0).addr;
+            let none = HeldAt { peer, local, live: 0, time_wait: 0 };
+            let at = self.at.entry((peer, local)).or_insert(none);
+            if shown == state::TIME_WAIT { at.time_wait += 1 } else { at.live += 1 }
+        }
     }
 
     /// Whether its port is a service: by the listeners there are, else by what the kernel side remembers.
@@ -145,8 +150,8 @@ impl<'a> Walk<'a> {
             let inbound = services.contains(&socket.local.port());
             self.book(&socket, if inbound { INBOUND } else { OUTBOUND });
         }
-        let Self { rows, totals, mini_sockets, .. } = self;
-        let rows = rows.into_values().map(|(_, held)| held).collect();
-        Ok((Census { rows, totals, mini_sockets, ..Census::default() }, services))
+        let Self { rows, at, totals, mini_sockets, .. } = self;
+        let (rows, at) = (rows.into_values().collect(), at.into_values().collect());
+        Ok((Census { rows, at, totals, mini_sockets, ..Census::default() }, services))
     }
 }

@@ -4,11 +4,15 @@ use std::{
     cmp::Reverse,
     collections::BTreeMap,
     io::{self, BufWriter, Write as _},
+    net::IpAddr,
     process::ExitCode,
 };
 
 use comfy_table::{CellAlignment, Table, presets};
-use probe_ebpf::sweep::{Held, state};
+use probe_ebpf::{
+    account::PeerKey,
+    sweep::{Held, HeldAt, state},
+};
 use tcpwarden::{
     api::{Census, PeerSockets},
     census::{self, SocketCounts, Source},
@@ -61,9 +65,10 @@ impl Taker {
     pub fn take(&mut self) -> anyhow::Result<Census> {
         let ports = host::ephemeral_ports();
         Ok(match &mut self.probe {
-            Some((source, probe)) => {
-                document(*source, &source.take(probe, ports, self.settings.stalled_after)?)
-            }
+            Some((source, probe)) => document(
+                *source,
+                &source.take(probe, ports, self.settings.stalled_after, self.settings.limits.peers)?,
+            ),
             None => document(Source::Netlink, &census::without_probe(ports)?),
         })
     }
@@ -85,9 +90,15 @@ fn document(source: Source, census: &census::Census) -> Census {
             *sum += count;
         }
     }
+    let mut by_local: BTreeMap<AccountId, BTreeMap<IpAddr, u32>> = BTreeMap::new();
+    for held @ HeldAt { peer: key, local, .. } in &census.at {
+        let row = by_local.entry(Groups::default().account_of(key)).or_default();
+        *row.entry(PeerKey { addr: *local, ..*key }.address()).or_default() += held.sockets();
+    }
     let mut peers: Vec<_> = peers.into_iter().collect();
     peers.sort_by_key(|(_, sockets)| Reverse(sockets.iter().sum::<u32>()));
     let peers = peers.into_iter().map(|(id, sockets)| PeerSockets {
+        by_local_address: by_local.remove(&id).unwrap_or_default(),
         // Port 0 is what the kernel had no room for.
         peer: if id.port == 0 { "other".to_owned() } else { id.peer.to_string() },
         port: id.port,

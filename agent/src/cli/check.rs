@@ -38,9 +38,23 @@ pub(super) fn execute(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     }
     let capability = Capability::detect().context("cannot tell what this kernel can do (/proc)")?;
     describe(&mut out, &capability)?;
-    let whole = probes(&mut out, &capability, &settings)? && reached;
-    writeln!(out, "{}", if whole { "all figures are available" } else { "degraded: see above" })?;
+    let Available { whole, challenged } = probes(&mut out, &capability, &settings)?;
+    let whole = whole && reached;
+    let verdict = match (whole, challenged) {
+        (true, true) => "all figures are available",
+        (true, false) => "all figures are available that this kernel has; see above",
+        (false, _) => "degraded: see above",
+    };
+    writeln!(out, "{verdict}")?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the attached hooks tell.
+struct Available {
+    /// Nothing is missing that this kernel could tell.
+    whole: bool,
+    /// It tells whose SYNs meet open connections, which no setting brings about.
+    challenged: bool,
 }
 
 /// Connects to every receiver, sending nothing; returns whether all were reached.
@@ -72,7 +86,11 @@ fn describe(out: &mut impl io::Write, capability: &Capability) -> io::Result<()>
     }
 }
 
-fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings) -> anyhow::Result<bool> {
+fn probes(
+    out: &mut impl io::Write,
+    capability: &Capability,
+    settings: &Settings,
+) -> anyhow::Result<Available> {
     let Settings { limits, syn_watch, aborted, .. } = settings;
     let wishes = Wishes { limits, syn_watch: *syn_watch, aborted: *aborted };
     let mut probe = Probe::load(capability, wishes)?;
@@ -86,7 +104,8 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
     }
     attached?;
     let kept = probe.drop_rights().context("cannot give up our rights")?;
-    let census = source.take(&mut probe, host::ephemeral_ports(), settings.stalled_after)?;
+    let census =
+        source.take(&mut probe, host::ephemeral_ports(), settings.stalled_after, settings.limits.peers)?;
     writeln!(
         out,
         "{:<22} {:<12} sockets by peer and state ({} now)",
@@ -102,13 +121,25 @@ fn probes(out: &mut impl io::Write, capability: &Capability, settings: &Settings
     if let Err(why) = &owners {
         writeln!(out, "{:<22} iter: {why}", "")?;
     }
+    let challenged = probe.knows_challenged();
+    let mode = if challenged { "btf" } else { "unavailable" };
+    writeln!(out, "{:<22} {mode:<12} SYNs that meet a connection still open here", "challenged")?;
+    if !challenged {
+        writeln!(
+            out,
+            "{:<22} kfree_skb must be attached and name the socket of a dropped segment (6.11 on); \
+             tcpwarden_syn_challenges_total has the host's count",
+            ""
+        )?;
+    }
     writeln!(out)?;
     let rights = match kept {
         Kept::Nothing => "no right",
         Kept::ReadingMaps => "CAP_BPF: this kernel wants it for reading maps",
     };
     writeln!(out, "once attached, it keeps {rights}")?;
-    Ok(why.is_none() && probe.hooks().iter().all(HookReport::is_whole))
+    let whole = why.is_none() && probe.hooks().iter().all(HookReport::is_whole);
+    Ok(Available { whole, challenged })
 }
 
 fn hook(out: &mut impl io::Write, report: &HookReport) -> io::Result<()> {

@@ -15,6 +15,8 @@ pub enum AlertName {
     TimeWaitNearPoolLimit,
     /// SYNs that met TIME_WAIT were refused.
     PortReuseRefused,
+    /// SYNs of a peer meet connections that are still open here.
+    HalfOpenConnections,
     /// The configured pool is not the one the peer draws from.
     PoolDiffers,
     /// Our ports towards a destination run out.
@@ -33,7 +35,7 @@ pub enum AlertName {
     TimeWaitNearBucketLimit,
     /// An accept queue is full, or nearly.
     ListenQueueOverflow,
-    /// More and more connections are closed by their peers and not by our program.
+    /// Our program does not close connections that their peers closed.
     CloseWaitGrowing,
     /// A watched name does not resolve, or slowly.
     NameNotResolving,
@@ -50,12 +52,16 @@ pub enum Measure {
     SecondsLeft,
     /// SYNs refused in the last minute.
     RefusedPerMinute,
+    /// SYNs of the last minute that met a connection still open here.
+    ChallengedPerMinute,
     /// Repeated SYNs of all SYNs in the last minute.
     RetryRatio,
     /// Times a queue was full in the last minute.
     OverflowsPerMinute,
-    /// Connections in the accept queue of those it can hold.
+    /// Connections in the accept queue of those that it holds.
     QueueRatio,
+    /// The share of SYNs expected to be refused, of a pool that is drawn from at random.
+    ExpectedRefusedRatio,
     /// Seconds for which an address that is called has not been listed.
     StaleSeconds,
     /// Seconds for which a name has had no addresses.
@@ -68,9 +74,10 @@ pub enum Measure {
     UnansweredPerMinute,
     /// Connections that wait for an answer, above the fewest of the last hour.
     StalledConnections,
-    /// Connections that were aborted early of those established in the last minute.
+    /// The share of connections in the last minute that were aborted early, above the share that is usual for the peer.
     AbortedRatio,
-    /// Sockets in CLOSE_WAIT that do not go, above the fewest of the last hour.
+    /// Sockets in CLOSE_WAIT that stay, above the fewest of the last hour and above those that are closed in a minute; or by how much their
+    /// number grew in two minutes.
     CloseWaitSockets,
 }
 
@@ -109,9 +116,10 @@ pub struct Alerts {
 
 impl AlertName {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::TimeWaitNearPoolLimit,
         Self::PortReuseRefused,
+        Self::HalfOpenConnections,
         Self::PoolDiffers,
         Self::EphemeralPortsNearLimit,
         Self::StaleAddress,
@@ -132,6 +140,7 @@ impl AlertName {
         match self {
             Self::TimeWaitNearPoolLimit => "TimeWaitNearPoolLimit",
             Self::PortReuseRefused => "PortReuseRefused",
+            Self::HalfOpenConnections => "HalfOpenConnections",
             Self::PoolDiffers => "PoolDiffers",
             Self::StaleAddress => "StaleAddress",
             Self::NameNotResolving => "NameNotResolving",
@@ -157,10 +166,12 @@ impl AlertName {
     #[must_use]
     pub fn measures(self) -> &'static [Measure] {
         match self {
-            Self::TimeWaitNearPoolLimit | Self::EphemeralPortsNearLimit => {
-                &[Measure::UsedRatio, Measure::SecondsLeft]
+            Self::TimeWaitNearPoolLimit => {
+                &[Measure::UsedRatio, Measure::SecondsLeft, Measure::ExpectedRefusedRatio]
             }
+            Self::EphemeralPortsNearLimit => &[Measure::UsedRatio, Measure::SecondsLeft],
             Self::PortReuseRefused => &[Measure::RefusedPerMinute],
+            Self::HalfOpenConnections => &[Measure::ChallengedPerMinute],
             Self::PoolDiffers => &[],
             Self::StaleAddress => &[Measure::StaleSeconds],
             Self::NameNotResolving => &[Measure::UnresolvedSeconds, Measure::ResolveSeconds],
@@ -182,6 +193,7 @@ impl AlertName {
             self,
             Self::TimeWaitNearPoolLimit
                 | Self::PortReuseRefused
+                | Self::HalfOpenConnections
                 | Self::PoolDiffers
                 | Self::StaleAddress
                 | Self::EphemeralPortsNearLimit
@@ -204,15 +216,17 @@ impl AlertName {
         Duration::from_secs(match self {
             Self::TimeWaitNearPoolLimit
             | Self::PortReuseRefused
+            | Self::HalfOpenConnections
             | Self::EphemeralPortsNearLimit
             | Self::StaleAddress
-            | Self::NameNotResolving => 1,
+            | Self::NameNotResolving
+            // What it looks at has lasted for 25 s.
+            | Self::CloseWaitGrowing => 1,
             Self::ListenQueueOverflow => 5,
             Self::PoolDiffers
             | Self::BackendNotAnswering
             | Self::DependencyHanging
             | Self::AbortedEarly
-            | Self::CloseWaitGrowing
             | Self::SynRetriesHigh
             | Self::TimeWaitNearBucketLimit
             | Self::AgentDegraded => 10,
@@ -233,7 +247,9 @@ impl Measure {
         match self {
             Self::UsedRatio => "used_ratio",
             Self::SecondsLeft => "seconds_left",
+            Self::ExpectedRefusedRatio => "expected_refused_ratio",
             Self::RefusedPerMinute => "refused_per_minute",
+            Self::ChallengedPerMinute => "challenged_per_minute",
             Self::RetryRatio => "retry_ratio",
             Self::OverflowsPerMinute => "overflows_per_minute",
             Self::QueueRatio => "queue_ratio",
@@ -257,10 +273,15 @@ impl Measure {
     /// The greatest threshold that makes sense.
     fn greatest(self) -> f64 {
         match self {
-            Self::UsedRatio | Self::RetryRatio | Self::QueueRatio | Self::AbortedRatio => 1.0,
+            Self::UsedRatio
+            | Self::ExpectedRefusedRatio
+            | Self::RetryRatio
+            | Self::QueueRatio
+            | Self::AbortedRatio => 1.0,
             // The forecast looks one minute ahead, the life of a TIME_WAIT: beyond it a steady load has levelled off.
             Self::SecondsLeft => 60.0,
             Self::RefusedPerMinute
+            | Self::ChallengedPerMinute
             | Self::OverflowsPerMinute
             | Self::LostPerMinute
             | Self::StaleSeconds
@@ -276,7 +297,10 @@ impl Measure {
         let (warn, crit, clear) = match self {
             Self::UsedRatio => (0.8, 0.95, 0.7),
             Self::SecondsLeft => (60.0, 20.0, 60.0),
+            Self::ExpectedRefusedRatio => (0.01, 0.05, 0.005),
             Self::RefusedPerMinute | Self::OverflowsPerMinute => (1.0, 60.0, 0.0),
+            // One attempt that fails repeats its SYN so often; a host that restarted and meets its own old port does not.
+            Self::ChallengedPerMinute => (3.0, 60.0, 0.0),
             Self::RetryRatio => (0.05, 0.25, 0.02),
             Self::QueueRatio => (0.8, 1.0, 0.5),
             Self::StaleSeconds => (60.0, 600.0, 0.0),

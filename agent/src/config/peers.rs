@@ -38,6 +38,12 @@ pub(super) fn groups(check: &mut Check<'_>, peers: &[raw::Peer]) -> Vec<PeerGrou
             "must be a name other than \"other\", which holds the peers without series of their own, and without control characters",
         );
         check.that(
+            peer.name.parse::<IpAddr>().is_err(),
+            &format!("{at}.name"),
+            &peer.name,
+            "is an address, and the figures of that address have the same label; give the group a name",
+        );
+        check.that(
             groups.iter().all(|group| *group.name != *peer.name),
             &format!("{at}.name"),
             &peer.name,

@@ -70,10 +70,10 @@ pub struct Probe {
     pub hooks: HookMode,
     /// Count every SYN that reaches a listener, at a cost for every packet received.
     pub syn_watch: bool,
-    /// A connection to us that ends sooner may have been aborted early.
+    /// A connection to us that we end sooner may have been aborted early.
     #[serde(with = "humantime_serde")]
     pub aborted_within: Duration,
-    /// It was, if we sent fewer bytes.
+    /// It was, if we sent fewer bytes, and the peer did not.
     pub aborted_bytes: u32,
 }
 
@@ -192,10 +192,17 @@ pub struct Watch {
     /// How often it is resolved.
     #[serde(with = "humantime_serde", default = "every_second")]
     pub every: Duration,
+    /// How often while an address of it fails.
+    #[serde(with = "humantime_serde", default = "four_times_a_second")]
+    pub failing_every: Duration,
 }
 
 fn every_second() -> Duration {
     Duration::from_secs(1)
+}
+
+fn four_times_a_second() -> Duration {
+    Duration::from_millis(250)
 }
 
 /// `[state]`
@@ -248,7 +255,9 @@ pub struct Alert {
     pub critical_peers: Option<usize>,
     used_ratio: Option<Thresholds>,
     seconds_left: Option<Thresholds>,
+    expected_refused_ratio: Option<Thresholds>,
     refused_per_minute: Option<Thresholds>,
+    challenged_per_minute: Option<Thresholds>,
     retry_ratio: Option<Thresholds>,
     overflows_per_minute: Option<Thresholds>,
     queue_ratio: Option<Thresholds>,
@@ -268,7 +277,9 @@ impl Alert {
         let given = [
             (Measure::UsedRatio, self.used_ratio),
             (Measure::SecondsLeft, self.seconds_left),
+            (Measure::ExpectedRefusedRatio, self.expected_refused_ratio),
             (Measure::RefusedPerMinute, self.refused_per_minute),
+            (Measure::ChallengedPerMinute, self.challenged_per_minute),
             (Measure::RetryRatio, self.retry_ratio),
             (Measure::OverflowsPerMinute, self.overflows_per_minute),
             (Measure::QueueRatio, self.queue_ratio),

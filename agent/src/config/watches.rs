@@ -11,6 +11,7 @@ const MOST: usize = 1_000;
 const MOST_PER_SECOND: f64 = 1_000.0;
 
 const SHORTEST: Duration = Duration::from_millis(100);
+const SHORTEST_WHILE_FAILING: Duration = Duration::from_millis(25);
 const LONGEST: Duration = Duration::from_hours(1);
 
 /// A name that connections of ours go to.
@@ -22,6 +23,8 @@ pub struct Watch {
     pub port: u16,
     /// How often it is resolved.
     pub every: Duration,
+    /// How often while an address of it fails; at most [`Self::every`].
+    pub failing_every: Duration,
 }
 
 pub(super) fn watches(check: &mut Check<'_>, raw: &[raw::Watch]) -> Vec<Watch> {
@@ -31,7 +34,7 @@ pub(super) fn watches(check: &mut Check<'_>, raw: &[raw::Watch]) -> Vec<Watch> {
     }
     let mut places: HashMap<(String, u16), usize> = HashMap::new();
     let mut watches = Vec::new();
-    for (place, raw::Watch { name, port, every }) in raw.iter().enumerate() {
+    for (place, raw::Watch { name, port, every, failing_every }) in raw.iter().enumerate() {
         let at = format!("watch[{place}]");
         let mut is_right = check_name(check, &format!("{at}.name"), name);
         let port = u16::try_from(*port).ok().filter(|port| *port > 0);
@@ -47,6 +50,12 @@ pub(super) fn watches(check: &mut Check<'_>, raw: &[raw::Watch]) -> Vec<Watch> {
             format_args!("{every:?}"),
             "must be between 100ms and 1h",
         );
+        is_right &= check.that(
+            (SHORTEST_WHILE_FAILING..=LONGEST).contains(failing_every),
+            &format!("{at}.failing_every"),
+            format_args!("{failing_every:?}"),
+            "must be between 25ms and 1h",
+        );
         let Some(port) = port.filter(|_| is_right) else { continue };
         let name = name.to_ascii_lowercase();
         let before = places.insert((name.trim_end_matches('.').to_owned(), port), place);
@@ -54,7 +63,8 @@ pub(super) fn watches(check: &mut Check<'_>, raw: &[raw::Watch]) -> Vec<Watch> {
             let told = format!("is watched at port {port} by watch[{before}] already; leave one of them");
             check.that(false, &format!("{at}.name"), &name, told);
         }
-        watches.push(Watch { name: Arc::from(name), port, every: *every });
+        let failing_every = *failing_every.min(every);
+        watches.push(Watch { name: Arc::from(name), port, every: *every, failing_every });
     }
     let per_second: f64 = watches.iter().map(|watch| 1.0 / watch.every.as_secs_f64()).sum();
     check.that(

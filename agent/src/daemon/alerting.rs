@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct Alerting {
     engine: Engine,
     notifier: Notifier,
-    store: Store,
+    store: Store<State>,
 }
 
 impl Alerting {

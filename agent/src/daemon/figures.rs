@@ -23,12 +23,14 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// `kernel` is the kernel's own count of mini-sockets, read right after the walk.
-    pub fn new(census: &census::Census, kernel: u64, interval: Duration) -> Self {
+    /// `kernel` is the kernel's own count of TIME_WAIT and FIN_WAIT2 sockets, read right after the census.
+    pub fn new(census: &census::Census, kernel: u64, lasting_drift: i64, interval: Duration) -> Self {
         let figures = CensusFigures {
             cost: census.cost,
             sockets: census.sockets(),
-            drift: i64::from(census.mini_sockets) - i64::try_from(kernel).unwrap_or(i64::MAX),
+            without_account: u64::from(census.without_account),
+            drift: i64::from(census.mini_sockets) - signed(kernel),
+            lasting_drift,
             interval,
         };
         Self { totals: census.totals, figures }
@@ -45,9 +47,11 @@ pub(super) fn tells(probe: &Probe, source: Source) -> Tells {
         resets_peer: attached(Tally::RunsReceiveReset),
         resets_local: attached(Tally::RunsSendReset),
         time_wait: attached(Tally::RunsTimeWait),
+        challenged: probe.knows_challenged(),
         syn_watch: attached(Tally::RunsSynWatch),
         stalled: source == Source::Iter && probe.knows_stalled(),
-        aborted_early: probe.knows_bytes(),
+        aborted_early: probe.knows_layout(),
+        timestamps: probe.knows_layout(),
     }
 }
 
@@ -72,6 +76,7 @@ pub(super) fn host(census: &Census) -> anyhow::Result<HostFigures> {
         listen_overflows: counters.listen_overflows,
         listen_drops: counters.listen_drops,
         syncookies_sent: counters.syncookies_sent,
+        syn_challenges: counters.syn_challenges,
         sysctls: host::sysctls(),
     })
 }
@@ -89,8 +94,15 @@ pub(super) struct Agent<'a> {
     pub remembering: &'a Remembering,
     pub tallies: &'a [u64; TALLIES as usize],
     pub overheads: &'a [Overhead; HOOKS.len()],
+    /// Of the kernel's own count of SYNs on open connections, those since the agent attached.
+    pub challenges: i64,
     pub config_reloaded: bool,
     pub started_at: SystemTime,
+}
+
+/// A count as something to subtract from.
+pub(super) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// The agent's figures of itself now.
@@ -106,6 +118,7 @@ pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
         remembering,
         tallies,
         overheads,
+        challenges,
         config_reloaded,
         started_at,
     } = agent;
@@ -115,11 +128,14 @@ pub(super) fn itself(agent: Agent<'_>) -> anyhow::Result<SelfFigures> {
         probes: probes(probe, source, tallies, overheads),
         lost: lost(agent),
         census: census.figures,
+        challenged_drift: probe
+            .knows_challenged()
+            .then(|| signed(tallies[Tally::ChallengedSyns as usize]) - challenges),
         peers: accounts.len(),
         peers_evicted: accounts.evicted(),
         recorded_peers: source_ports.recorded(),
         notifications: alerting.notifications(),
-        state_last_save_successful: alerting.is_saved(),
+        state_last_save_successful: alerting.is_saved() && source_ports.is_saved(),
         history: remembering.figures(),
         config_last_reload_successful: config_reloaded,
         cpu_seconds: usage.cpu_seconds,
@@ -157,7 +173,7 @@ fn probes(
 }
 
 fn lost(agent: Agent<'_>) -> Vec<LostFigures> {
-    let Agent { tallies, source_ports, names, alerting, remembering, .. } = agent;
+    let Agent { tallies, accounts, source_ports, names, alerting, remembering, .. } = agent;
     let lost = |map, kind: Tally| LostFigures { map, events: tallies[kind as usize] };
     vec![
         lost("peers", Tally::LostPeers),
@@ -167,7 +183,11 @@ fn lost(agent: Agent<'_>) -> Vec<LostFigures> {
         lost("syns", Tally::LostSyns),
         lost("refusals", Tally::LostRefusals),
         lost("evidence", Tally::LostEvidence),
+        lost("local_addresses", Tally::LostLocalAddresses),
         LostFigures { map: "source_ports", events: source_ports.unrecorded() },
+        LostFigures { map: "block_syns", events: source_ports.unsearched() },
+        LostFigures { map: "remembered_pools", events: source_ports.evicted() },
+        LostFigures { map: "habits", events: accounts.habits().forgotten() },
         LostFigures { map: "events", events: source_ports.dropped() },
         LostFigures { map: "lookups", events: names.lost() },
         LostFigures { map: "alerts", events: alerting.left_out() },

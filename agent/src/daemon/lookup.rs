@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use netlink_packet_sock_diag::inet::StateFlags;
 use probe_ebpf::{
-    account::{INBOUND, OUTBOUND, PeerKey},
+    account::{EPHEMERAL, INBOUND, OUTBOUND, PeerKey},
     sweep::state::TIME_WAIT,
 };
 use tokio::sync::watch;
@@ -94,11 +94,17 @@ impl Lookup for Answers {
     }
 }
 
+/// The peer's address and ours, if that is known. A port is taken once for each pair, so a port map is that of the pair with the most.
+type Addresses = (IpAddr, Option<IpAddr>);
+
 /// Looks at every socket of this host.
 fn look(account: &AccountId, snapshot: &Snapshot) -> anyhow::Result<(IpAddr, PortMap)> {
     let exported = snapshot.accounts.iter().find(|exported| exported.id().as_ref() == Some(account));
+    if (account.port, account.direction) == (EPHEMERAL, Direction::Inbound) {
+        bail!("a source port is taken once for each port of ours, and this account is of several");
+    }
     let Some(exported) = exported else { bail!("{} has no figures of its own now", account.peer) };
-    let mut ports: HashMap<IpAddr, Vec<(u16, PortState)>> = HashMap::new();
+    let mut ports: HashMap<Addresses, Vec<(u16, PortState)>> = HashMap::new();
     sock_diag::dump(&StateFlags::all(), |socket| {
         let (service, drawn, direction) = match account.direction {
             Direction::Inbound => (socket.local.port(), socket.remote.port(), INBOUND),
@@ -106,16 +112,20 @@ fn look(account: &AccountId, snapshot: &Snapshot) -> anyhow::Result<(IpAddr, Por
         };
         let key = PeerKey::new(socket.remote.ip(), service, direction);
         if service == account.port && drawn > 0 && snapshot.groups.account_of(&key) == *account {
-            ports.entry(socket.remote.ip()).or_default().push((drawn, state_of(&socket)));
+            ports
+                .entry((socket.remote.ip(), Some(socket.local.ip())))
+                .or_default()
+                .push((drawn, state_of(&socket)));
         }
     })
     .context("cannot look at the sockets over sock_diag netlink")?;
-    let (address, taken) = ports
+    let ((address, ours), taken) = ports
         .into_iter()
         .max_by_key(|(_, taken)| taken.len())
-        .or_else(|| Some((account.peer.address()?, Vec::new())))
+        .or_else(|| Some(((account.peer.address()?, None), Vec::new())))
         .with_context(|| format!("{} has no sockets now", account.peer))?;
-    let mut map = PortMap::new(pool_of(exported).as_ref());
+    let elsewhere = exported.pool.as_ref().and_then(|pool| pool.elsewhere.as_ref());
+    let mut map = PortMap::new(pool_of(exported).as_ref(), elsewhere);
     for (port, state) in taken {
         map.set(port, state);
     }
@@ -125,6 +135,7 @@ fn look(account: &AccountId, snapshot: &Snapshot) -> anyhow::Result<(IpAddr, Por
         account.direction == Direction::Inbound
             && remote == address
             && local == account.port
+            && ours.is_none_or(|ours| ours == reuse.local.0)
             && now - reuse.began < REFUSED
     });
     for reuse in refused {

@@ -13,8 +13,8 @@ use probe_ebpf::{
 };
 
 use crate::{
-    config::Settings,
-    host::names::{Listing, Lookup, Resolver},
+    config::{Settings, Watch},
+    host::names::{Listing, Lookup, Pace, Resolver},
     model::{
         AccountId, Callers, Groups, Peer,
         names::{Answer, Failover, NameFigures, NameTrouble, Names, Part, StaleAddress, Told, WatchId},
@@ -44,7 +44,10 @@ impl WatchedNames {
             self.resolver = Some(Resolver::start().context("cannot start the thread that resolves names")?);
         }
         if let Some(resolver) = &self.resolver {
-            resolver.watch(settings.watches.iter().map(|watch| (Arc::clone(&watch.name), watch.every)));
+            resolver.watch(settings.watches.iter().map(|watch| {
+                let Watch { name, every, failing_every, .. } = watch;
+                (Arc::clone(name), Pace { every: *every, hurried_every: *failing_every })
+            }));
         }
         Ok(())
     }

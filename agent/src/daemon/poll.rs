@@ -10,12 +10,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use probe_ebpf::port::LISTENING;
+use probe_ebpf::{
+    account::{Account, AccountKey},
+    port::LISTENING,
+    tally::Tally,
+};
 use tokio::sync::watch;
 
 use super::{
     alerting::Alerting,
+    ephemeral_ports::{EphemeralPorts, Listener},
     figures::{self, Census as LastCensus},
+    habits::KeptHabits,
     names::WatchedNames,
     owners::Owners,
     pools::{AddressPool, AddressPorts, SourcePorts, clocks},
@@ -29,8 +35,8 @@ use crate::{
     history::History,
     host,
     model::{
-        AccountId, Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot, next_interval,
-        past::Event, pool::Ranges,
+        AccountId, Accounts, Callers, Groups, LostFigures, Overhead, Retention, Snapshot,
+        drift::LastingDrift, next_interval, past::Event, pool::Ranges,
     },
     probe::{HOOKS, Kept, Probe, Wishes, capability::Capability, give_back_memory, monotonic_ns},
     serve::{Latest, View},
@@ -43,7 +49,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const TIDY: Duration = Duration::from_secs(10);
 
 /// Maps, and what else may find no room, whose size is no setting.
-const FIXED: [&str; 4] = ["alerts", "evidence", "history", "log"];
+const FIXED: [&str; 8] =
+    ["alerts", "block_syns", "evidence", "habits", "history", "local_addresses", "log", "remembered_pools"];
 
 /// What the main thread may ask.
 pub(super) enum Command {
@@ -59,13 +66,17 @@ pub(super) struct Poll {
     probe: Probe,
     source: Source,
     accounts: Accounts,
+    habits: KeptHabits,
     owners: Owners,
     source_ports: SourcePorts,
     names: WatchedNames,
     alerting: Alerting,
     remembering: Remembering,
     overheads: [Overhead; HOOKS.len()],
+    /// What the kernel had counted of SYNs on open connections before the agent saw any.
+    challenges_before: i64,
     census: LastCensus,
+    drift: LastingDrift,
     census_due: Instant,
     tidied_at: Instant,
     config_reloaded: bool,
@@ -113,18 +124,27 @@ impl Poll {
             Kept::Nothing => log::debug!("all rights are given up"),
             Kept::ReadingMaps => log::info!("CAP_BPF is kept: this kernel wants it for reading maps"),
         }
+        // Those between attaching and reading are in both counts.
+        let seen = probe.tallies()?[Tally::ChallengedSyns as usize];
+        let challenges_before =
+            figures::signed(host::Counters::read()?.syn_challenges) - figures::signed(seen);
         let now = Instant::now();
+        let mut accounts = Accounts::new(groups(settings), retention(settings));
+        let habits = KeptHabits::start(settings, Duration::ZERO, &mut accounts);
         let mut poll = Self {
             probe,
             source,
-            accounts: Accounts::new(groups(settings), retention(settings)),
+            accounts,
+            habits,
             owners,
-            source_ports: SourcePorts::new(&settings.limits),
+            source_ports: SourcePorts::new(settings),
             names: WatchedNames::default(),
             alerting: Alerting::start(settings, Duration::ZERO)?,
             remembering: Remembering::start(settings)?,
             overheads: Default::default(),
+            challenges_before,
             census: LastCensus::default(),
+            drift: LastingDrift::default(),
             census_due: now,
             tidied_at: now,
             config_reloaded: true,
@@ -189,15 +209,12 @@ impl Poll {
 
     fn poll(&mut self) -> anyhow::Result<()> {
         let now = self.started.elapsed();
+        let mut ephemeral_ports = EphemeralPorts::now();
         if Instant::now() >= self.census_due {
-            self.take_census(now)?;
+            self.take_census(now, &mut ephemeral_ports)?;
         }
+        self.read_accounts(now, &mut ephemeral_ports)?;
         let Self { probe, accounts, source_ports, names, alerting, .. } = self;
-        probe.for_each_account(|key, account| {
-            let is_news = accounts.read(now, key, account);
-            source_ports.read(now, &key, &account.counters, is_news);
-            names.read(&key, &account.calls);
-        })?;
         source_ports.poll(now, probe, accounts)?;
         let mut callers = Callers::default();
         probe.for_each_caller(|key, last_ns| callers.add(key, last_ns))?;
@@ -210,6 +227,7 @@ impl Poll {
                 source_ports.forget(&key, probe)?;
             }
         }
+        self.habits.save(now, &self.accounts);
         let snapshot = Arc::new(self.snapshot(&callers)?);
         self.tell_losses(&snapshot.itself.lost);
         let changes = self.alert(now, &snapshot, &callers);
@@ -217,6 +235,37 @@ impl Poll {
         let view = View { snapshot, alerts: self.alerting.view() };
         service::alive(&status(&view));
         self.publish.send_replace(Some((tokio::time::Instant::now(), Arc::new(view))));
+        Ok(())
+    }
+
+    /// Takes the counters of all accounts. A new one on a port that a short-lived listener may have had waits until that is decided.
+    fn read_accounts(&mut self, now: Duration, ephemeral_ports: &mut EphemeralPorts) -> anyhow::Result<()> {
+        let Self { probe, accounts, source_ports, names, .. } = self;
+        let mut read = |accounts: &mut Accounts, key: AccountKey, account: &Account| {
+            let is_news = accounts.read(now, key, account);
+            source_ports.read(now, &key, &account.counters, is_news);
+            names.read(&key, &account.calls);
+        };
+        // By key: one may come twice.
+        let mut undecided = HashMap::new();
+        probe.for_each_account(|key, account| {
+            if ephemeral_ports.contain(&key) && !accounts.knows(&key) {
+                undecided.insert(key, *account);
+            } else {
+                read(accounts, key, account);
+            }
+        })?;
+        for (key, account) in undecided {
+            match ephemeral_ports.listener(probe, key.peer.port)? {
+                Listener::Young => {}
+                Listener::ShortLived => {
+                    if probe.remove_idle_account(&key, &account.counters)? {
+                        accounts.fold(now, &key.peer, &account);
+                    }
+                }
+                Listener::Lasting => read(accounts, key, &account),
+            }
+        }
         Ok(())
     }
 
@@ -260,9 +309,11 @@ impl Poll {
             ephemeral: &ephemeral.collect::<Vec<_>>(),
             destinations: &destinations,
             close_waits: &close_waits,
+            habits: self.accounts.habits(),
             tells: snapshot.tells,
             host: &snapshot.host,
             lost: &snapshot.itself.lost,
+            drift: snapshot.itself.census.lasting_drift,
             stale: &self.names.stale(snapshot.taken, self.accounts.groups()),
             names: &self.names.troubles(snapshot.taken),
             config_reloaded: self.config_reloaded,
@@ -272,15 +323,29 @@ impl Poll {
         self.alerting.evaluate(now, &facts)
     }
 
-    fn take_census(&mut self, now: Duration) -> anyhow::Result<()> {
-        let census = self.source.take(&mut self.probe, host::ephemeral_ports(), self.stalled_after)?;
+    fn take_census(&mut self, now: Duration, ephemeral_ports: &mut EphemeralPorts) -> anyhow::Result<()> {
+        let before = host::SocketStats::read()?.time_wait_buckets;
+        let free_accounts = u32::try_from(self.accounts.free()).unwrap_or(u32::MAX);
+        let range = ephemeral_ports.range;
+        let mut census = self.source.take(&mut self.probe, range, self.stalled_after, free_accounts)?;
         let kernel = host::SocketStats::read()?.time_wait_buckets;
+        let lasting_drift = self.drift.update(u64::from(census.mini_sockets), [before, kernel]);
         let interval = next_interval(census.cost, self.cpu_budget, self.interval_range);
         self.census_due = Instant::now() + interval;
+        let rows = census.rows.iter_mut().map(|row| &mut row.peer);
+        for peer in rows.chain(census.at.iter_mut().map(|row| &mut row.peer)) {
+            let key = AccountKey { peer: *peer, half_open: false };
+            if ephemeral_ports.contain(&key)
+                && !self.accounts.knows(&key)
+                && ephemeral_ports.listener(&self.probe, peer.port)? != Listener::Lasting
+            {
+                *peer = peer.ephemeral();
+            }
+        }
         self.accounts.settle(now, &census.rows);
-        self.source_ports.settle(now, &census.rows);
+        self.source_ports.settle(now, &census.at);
         self.names.settle(&census.rows);
-        self.census = LastCensus::new(&census, kernel, interval);
+        self.census = LastCensus::new(&census, kernel, lasting_drift, interval);
         if self.tidied_at.elapsed() >= TIDY {
             give_back_memory();
             self.tidied_at = Instant::now();
@@ -301,6 +366,8 @@ impl Poll {
                 account.callers = callers.get(&id).cloned().unwrap_or_default();
             }
         }
+        let host = figures::host(&self.census)?;
+        let challenges = figures::signed(host.syn_challenges) - self.challenges_before;
         Ok(Snapshot {
             taken: clocks(),
             accounts,
@@ -310,7 +377,7 @@ impl Poll {
             names: self.names.figures(),
             failovers: self.names.failovers(),
             tells: figures::tells(&self.probe, self.source),
-            host: figures::host(&self.census)?,
+            host,
             itself: figures::itself(figures::Agent {
                 probe: &self.probe,
                 source: self.source,
@@ -322,6 +389,7 @@ impl Poll {
                 remembering: &self.remembering,
                 tallies: &tallies,
                 overheads: &self.overheads,
+                challenges,
                 config_reloaded: self.config_reloaded,
                 started_at: self.started_at,
             })?,

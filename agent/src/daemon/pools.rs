@@ -1,7 +1,8 @@
 //! The part of the poll that is about source ports: whose are recorded, what they say, and what became of refused SYNs.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    mem,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -10,25 +11,33 @@ use std::{
 use probe_ebpf::{
     account::{AccountKey, Counters, INBOUND, PeerKey},
     refusal::EndedRefusal,
-    sweep::Held,
+    sweep::HeldAt,
 };
 
+use super::state::{PoolState, Store};
 use crate::{
-    config::Limits,
+    config::Settings,
     host,
     model::{
         AccountId, Accounts, ExportedAccount, Groups,
-        pool::{Ephemeral, EphemeralFigures, LocalPorts, PoolFigures, Pools, Reuse},
-        refusals::{Clocks, Refusals, RefusedReuse, has_given_up},
+        pool::{Ephemeral, EphemeralFigures, LocalPorts, PoolFigures, Pools, Reuse, TimeWaits},
+        refusals::{Clocks, Refusals, RefusedReuse, has_given_up, syn_within},
     },
     probe::{Probe, monotonic_ns},
 };
+
+/// Time between two occasions of writing down the pools that are known.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// What is known of source ports.
 pub(super) struct SourcePorts {
     pools: Pools,
     ephemeral: Ephemeral,
     refusals: Refusals,
+    /// When they were last looked at, in nanoseconds of the kernel's monotonic clock.
+    refusals_seen_ns: u64,
+    store: Store<PoolState>,
+    saved_at: Duration,
     figures: Vec<AddressPool>,
     ephemeral_figures: Vec<AddressPorts>,
 }
@@ -48,11 +57,19 @@ pub(super) struct AddressPorts {
 }
 
 impl SourcePorts {
-    pub fn new(limits: &Limits) -> Self {
+    /// Takes up the pools that were known before a restart.
+    pub fn new(settings: &Settings) -> Self {
+        let limits = &settings.limits;
+        let mut pools = Pools::new(limits.tracked_peers as usize);
+        let (store, PoolState { pools: saved, .. }) = Store::open(&settings.state_directory);
+        pools.restore(saved, unix());
         Self {
-            pools: Pools::new(limits.tracked_peers as usize),
+            pools,
             ephemeral: Ephemeral::default(),
             refusals: Refusals::new(limits.events),
+            refusals_seen_ns: 0,
+            store,
+            saved_at: Duration::ZERO,
             figures: Vec::new(),
             ephemeral_figures: Vec::new(),
         }
@@ -67,13 +84,15 @@ impl SourcePorts {
     }
 
     /// Takes the sockets of a census.
-    pub fn settle(&mut self, now: Duration, census: &[Held]) {
+    pub fn settle(&mut self, now: Duration, census: &[HeldAt]) {
         self.pools.settle(now, census);
         self.ephemeral.settle(now, census, local_ports());
     }
 
     /// Goes on once all accounts are read: looks at the ports, the refused SYNs, and what they mean.
     pub fn poll(&mut self, now: Duration, probe: &mut Probe, accounts: &mut Accounts) -> anyhow::Result<()> {
+        // Before the ports of the last second are taken, so that theirs are among them.
+        self.follow_refusals(now, probe, accounts)?;
         let groups = accounts.groups();
         let choice = self.pools.choose(now, |key| groups.pool_of(key).is_some());
         for peer in choice.forget {
@@ -82,15 +101,19 @@ impl SourcePorts {
         for peer in choice.record {
             probe.record_source_ports(&peer)?;
         }
+        probe.turn_source_ports()?;
         for peer in self.pools.due() {
-            if let Some(ports) = probe.source_ports(&peer)?
-                && self.pools.observe(now, &peer, &ports)
+            if let Some(ports) = probe.take_source_ports(&peer)?
+                && self.pools.observe(now, &peer, &ports, groups.pool_of(&peer))
             {
                 probe.record_source_ports(&peer)?;
             }
         }
-        self.follow_refusals(probe, accounts)?;
-        self.conclude(now, accounts.groups());
+        self.conclude(now, time_waits()?, accounts.groups());
+        if now.saturating_sub(self.saved_at) >= SAVE_EVERY {
+            self.saved_at = now;
+            self.store.save(PoolState::new(self.pools.save(now, unix())));
+        }
         Ok(())
     }
 
@@ -102,25 +125,44 @@ impl SourcePorts {
         Ok(())
     }
 
-    fn follow_refusals(&mut self, probe: &mut Probe, accounts: &mut Accounts) -> anyhow::Result<()> {
+    fn follow_refusals(
+        &mut self,
+        now: Duration,
+        probe: &mut Probe,
+        accounts: &mut Accounts,
+    ) -> anyhow::Result<()> {
         let clocks = clocks();
-        let mut ended = Vec::new();
-        probe.take_ended_refusals(|story| ended.push(*story));
-        ended.extend(probe.take_given_up(|refusal| has_given_up(refusal, clocks.monotonic_ns))?);
-        for EndedRefusal { tuple, refusal } in &ended {
-            // The attempt that connected is counted by the kernel side.
-            let failed = refusal.attempts.saturating_sub(u32::from(refusal.connected_ns > 0));
-            let peer =
-                PeerKey { addr: tuple.remote, port: tuple.local_port, direction: INBOUND, zero: [0; 5] };
-            accounts.gave_up(&peer, u64::from(failed));
+        let seen_ns = mem::replace(&mut self.refusals_seen_ns, clocks.monotonic_ns);
+        // A story that ends meanwhile is met twice.
+        let mut syns = BTreeSet::new();
+        let mut look = |story: &EndedRefusal| {
+            let syn = syn_within(&story.refusal, seen_ns..clocks.monotonic_ns);
+            syns.extend(
+                syn.map(|(port, is_repeated)| (peer(story), story.refusal.first_ns, port, is_repeated)),
+            );
+        };
+        let mut ended = probe.take_given_up(|story| {
+            look(story);
+            has_given_up(&story.refusal, clocks.monotonic_ns)
+        })?;
+        probe.take_ended_refusals(|story| {
+            look(story);
+            ended.push(*story);
+        });
+        for (peer, _, port, is_repeated) in syns {
+            self.pools.refuse(&peer, port, is_repeated);
+        }
+        // Those that connected are counted by the kernel side.
+        for story in ended.iter().filter(|ended| ended.refusal.connected_ns == 0) {
+            accounts.gave_up(now, &peer(story), story.refusal.was_open());
         }
         self.refusals.add(&ended, clocks);
         Ok(())
     }
 
     /// The figures of each address' pool.
-    fn conclude(&mut self, now: Duration, groups: &Groups) {
-        let pools = self.pools.figures(now, |key| groups.pool_of(key).cloned());
+    fn conclude(&mut self, now: Duration, time_waits: TimeWaits, groups: &Groups) {
+        let pools = self.pools.figures(now, time_waits, |key| groups.pool_of(key).cloned());
         let pool = |(key, figures): (PeerKey, PoolFigures)| AddressPool {
             account: groups.account_of(&key),
             address: key.address(),
@@ -179,14 +221,46 @@ impl SourcePorts {
         self.pools.unrecorded()
     }
 
+    /// SYNs that were not searched for blocks of ports.
+    pub fn unsearched(&self) -> u64 {
+        self.pools.unsearched()
+    }
+
+    /// Remembered pools that made room for others.
+    pub fn evicted(&self) -> u64 {
+        self.pools.evicted()
+    }
+
+    /// Whether what a restart needs is saved.
+    pub fn is_saved(&self) -> bool {
+        self.store.works()
+    }
+
     pub fn recorded(&self) -> usize {
         self.pools.recorded()
     }
 }
 
+/// Whose attempt a story is about.
+fn peer(EndedRefusal { attempt, .. }: &EndedRefusal) -> PeerKey {
+    PeerKey { addr: attempt.remote, port: attempt.local_port, direction: INBOUND, zero: [0; 5] }
+}
+
 /// How full a pool is; by the number of its ports as long as it is not known.
 fn fullness(figures: &PoolFigures) -> f64 {
     figures.used_ratio().unwrap_or(figures.load.used() / 65_536.0)
+}
+
+/// What the kernel says of its TIME_WAITs.
+fn time_waits() -> anyhow::Result<TimeWaits> {
+    let limit = host::sysctl("net.ipv4.tcp_max_tw_buckets");
+    let now = host::SocketStats::read()?.time_wait_buckets;
+    let host::Counters { time_waits, time_wait_overflows, .. } = host::Counters::read()?;
+    Ok(TimeWaits {
+        left: limit.map_or(f64::INFINITY, |limit| limit.saturating_sub(now) as f64),
+        made: time_waits,
+        overflows: time_wait_overflows,
+    })
 }
 
 /// The ports the kernel chooses from now.
@@ -197,6 +271,11 @@ fn local_ports() -> LocalPorts {
         _ => Reuse::Always,
     };
     LocalPorts { size: host::ephemeral_port_count(), reuse }
+}
+
+/// Unix time, in seconds.
+fn unix() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Both clocks, now.

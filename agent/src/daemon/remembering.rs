@@ -112,12 +112,12 @@ fn of_change(change: &Change) -> Event {
 }
 
 fn of_alert(alert: &Alert) -> AlertEvent {
-    let [(_, peer), (_, port), (_, direction), (_, name)] = alert.subject.labels();
+    let [(_, peer), _, (_, direction), (_, name)] = alert.subject.labels();
     AlertEvent {
         alert: alert.name.name().to_owned(),
         severity: alert.severity.name().to_owned(),
         peer,
-        port: port.parse().ok(),
+        port: alert.subject.port(),
         direction,
         name,
         since: alert.since,

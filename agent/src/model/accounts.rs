@@ -12,7 +12,7 @@ use std::{
 
 use bytemuck::Zeroable as _;
 use probe_ebpf::{
-    account::{Account as Counted, AccountKey, COUNTER_WORDS, Calls, Counters, PeerKey},
+    account::{Account as Counted, AccountKey, COUNTER_WORDS, Calls, ClosedBy, Counters, PeerKey},
     sweep::{
         Held, STATES,
         state::{CLOSE_WAIT, ESTABLISHED, SYN_SENT},
@@ -21,6 +21,7 @@ use probe_ebpf::{
 
 use super::{
     export::{self, Candidate},
+    habits::Habits,
     peer::{AccountId, Direction, Groups, Peer},
     recency::decay,
     snapshot::ExportedAccount,
@@ -41,6 +42,8 @@ const OPEN_STATES: [u32; 2] = [SYN_SENT, ESTABLISHED];
 pub struct CloseWaits {
     /// How many.
     pub sockets: u64,
+    /// How many had come to be so, since the agent began, when these were counted.
+    pub entered: u64,
     /// Names of the processes that keep them, as far as they are known, and how many each.
     pub owners: Vec<(Arc<str>, u64)>,
 }
@@ -80,6 +83,11 @@ pub struct Accounts {
     by_id: HashMap<AccountId, Account>,
     /// Everyone without series of their own, by direction.
     others: [Totals; 2],
+    /// Inbound connections that their peers have closed first, by the port of ours.
+    closed_by_peers: HashMap<u16, u64>,
+    /// As many when the sockets of the last census were asked for.
+    closed_at_census: Option<HashMap<u16, u64>>,
+    habits: Habits,
     evicted: u64,
     updated_at: Duration,
 }
@@ -128,11 +136,18 @@ struct Totals {
     sockets: [u32; STATES],
     stalled: u32,
     gave_up: u64,
+    challenged_gave_up: u64,
 }
 
 impl Totals {
     fn none() -> Self {
-        Self { counters: Counters::zeroed(), sockets: [0; STATES], stalled: 0, gave_up: 0 }
+        Self {
+            counters: Counters::zeroed(),
+            sockets: [0; STATES],
+            stalled: 0,
+            gave_up: 0,
+            challenged_gave_up: 0,
+        }
     }
 
     fn add_sockets(&mut self, sockets: &[u32; STATES], stalled: u32) {
@@ -161,6 +176,9 @@ impl Accounts {
             rows: HashMap::new(),
             by_id: HashMap::new(),
             others: [Totals::none(); 2],
+            closed_by_peers: HashMap::new(),
+            closed_at_census: None,
+            habits: Habits::default(),
             evicted: 0,
             updated_at: Duration::ZERO,
         }
@@ -169,7 +187,7 @@ impl Accounts {
     /// Books what one of the kernel's accounts holds; returns whether it is new, or something has happened since the last reading. `now`
     /// is any clock that never goes back.
     pub fn read(&mut self, now: Duration, key: AccountKey, counted: &Counted) -> bool {
-        let Self { groups, retention, rows, by_id, others, .. } = self;
+        let Self { groups, retention, rows, by_id, others, closed_by_peers, habits, .. } = self;
         let mut is_new = false;
         let row = rows.entry(key).or_insert_with(|| {
             is_new = true;
@@ -186,37 +204,56 @@ impl Accounts {
         let delta = difference(&counted.counters, &row.last);
         *row.last = counted.counters;
         row.active_at = now;
-        match by_id.get_mut(&row.account) {
-            Some(account) => {
-                account.calls = latest(account.calls, counted.calls);
-                account.opened += delta.connections;
-                account.recent += (delta.connections + delta.syn_retries) as f64;
-                Trouble::add(&mut account.trouble, now, &delta);
-                let totals = if account.shown {
-                    &mut *account.totals
-                } else {
-                    &mut others[row.account.direction as usize]
-                };
-                totals.add_counters(&delta);
-            }
-            None => others[row.account.direction as usize].add_counters(&delta),
+        if !key.peer.is_overflow() {
+            count_closes(closed_by_peers, &row.account, &delta);
+            habits.read(now, &row.account, &delta);
         }
+        book(by_id, others, now, &row.account, &delta, counted.calls);
         true
     }
 
-    /// Books connection attempts that a peer gave up, which only the agent notices.
-    pub fn gave_up(&mut self, peer: &PeerKey, attempts: u64) {
+    /// Whether an account of the kernel's was read before.
+    #[must_use]
+    pub fn knows(&self, key: &AccountKey) -> bool {
+        self.rows.contains_key(key)
+    }
+
+    /// Books an account of the kernel's that was not read before, on the port of a short-lived listener, to its peer's account for those ports,
+    /// and forgets it. It has been removed from the kernel.
+    pub fn fold(&mut self, now: Duration, peer: &PeerKey, counted: &Counted) {
+        let Self { groups, retention, rows, by_id, others, closed_by_peers, .. } = self;
+        let peer = peer.ephemeral();
+        let row = rows.entry(AccountKey { peer, half_open: false }).or_insert_with(|| {
+            let id = groups.account_of(&peer);
+            open_account(by_id, retention.exported, &id);
+            Row::new(id, now)
+        });
+        // The census needs one in the kernel for its sockets.
+        row.takes_room = true;
+        row.active_at = now;
+        count_closes(closed_by_peers, &row.account, &counted.counters);
+        book(by_id, others, now, &row.account, &counted.counters, counted.calls);
+    }
+
+    /// Books a connection attempt that a peer gave up, which only the agent notices; `was_open`: a connection refused it that was still
+    /// open.
+    pub fn gave_up(&mut self, now: Duration, peer: &PeerKey, was_open: bool) {
         let id = self.groups.account_of(peer);
-        let totals = match self.by_id.get_mut(&id) {
+        let mut account = self.by_id.get_mut(&id);
+        if let Some(account) = account.as_mut().filter(|_| !was_open) {
+            Trouble::add(&mut account.trouble, now, Events { refused_failed: 1, ..Events::default() });
+        }
+        let totals = match account {
             Some(account) if account.shown => &mut *account.totals,
             _ => &mut self.others[id.direction as usize],
         };
-        totals.gave_up += attempts;
+        *if was_open { &mut totals.challenged_gave_up } else { &mut totals.gave_up } += 1;
     }
 
     /// Replaces everyone's sockets by those of a census.
     pub fn settle(&mut self, now: Duration, census: &[Held]) {
-        let Self { groups, retention, rows, by_id, others, .. } = self;
+        let Self { groups, retention, rows, by_id, others, habits, .. } = self;
+        self.closed_at_census = None;
         for totals in by_id.values_mut().map(|account| &mut *account.totals).chain(others.iter_mut()) {
             totals.sockets = [0; STATES];
             totals.stalled = 0;
@@ -224,10 +261,12 @@ impl Accounts {
         for row in rows.values_mut() {
             row.has_sockets = false;
         }
-        for Held { peer, sockets, stalled, .. } in census {
+        for held in census {
+            let Held { peer, sockets, .. } = held;
             let id = groups.account_of(peer);
+            let stalled = habits.settle(now, &id, held);
             if peer.is_overflow() {
-                others[id.direction as usize].add_sockets(sockets, *stalled);
+                others[id.direction as usize].add_sockets(sockets, stalled);
                 continue;
             }
             // Sockets make a row, so that a peer that only holds some is remembered and forgotten like any other.
@@ -239,7 +278,7 @@ impl Accounts {
             row.has_sockets = true;
             row.active_at = now;
             if let Some(account) = by_id.get_mut(&row.account) {
-                account.totals.add_sockets(sockets, *stalled);
+                account.totals.add_sockets(sockets, stalled);
             }
         }
     }
@@ -276,15 +315,20 @@ impl Accounts {
         wanted.map(destination).collect()
     }
 
-    /// Sockets in CLOSE_WAIT by the port of ours: their peers are gone, and our program has not closed.
+    /// Sockets in CLOSE_WAIT by the port of ours: their peers are gone, and our program has not closed. To be called once all of the
+    /// reading that follows a census is booked.
     #[must_use]
-    pub fn close_waits(&self) -> BTreeMap<u16, CloseWaits> {
+    pub fn close_waits(&mut self) -> BTreeMap<u16, CloseWaits> {
         let mut ports: BTreeMap<u16, CloseWaits> = BTreeMap::new();
         for (id, account) in self.by_id.iter().filter(|(id, _)| id.direction == Direction::Inbound) {
             ports.entry(id.port).or_default().sockets +=
                 u64::from(account.totals.sockets[CLOSE_WAIT as usize]);
         }
         ports.retain(|_, close_waits| close_waits.sockets > 0);
+        let at_census = self.closed_at_census.get_or_insert_with(|| self.closed_by_peers.clone());
+        for (port, close_waits) in &mut ports {
+            close_waits.entered = at_census.get(port).copied().unwrap_or_default();
+        }
         ports
     }
 
@@ -332,8 +376,7 @@ impl Accounts {
             .map(|(key, row)| (now.saturating_sub(row.active_at), key, row))
             .collect();
         idle.sort_unstable_by_key(|&(idle_for, key, _)| (std::cmp::Reverse(idle_for), key));
-        let room = capacity * CROWDED_PERCENT / 100;
-        let mut excess = self.rows.values().filter(|row| row.takes_room).count().saturating_sub(room);
+        let mut excess = self.taken().saturating_sub(crowded_from(capacity));
         idle.into_iter()
             .filter(|(idle_for, key, row)| {
                 let is_crowded = row.takes_room && excess > 0;
@@ -343,6 +386,18 @@ impl Accounts {
             })
             .map(|(_, key, row)| (*key, *row.last))
             .collect()
+    }
+
+    /// Accounts in the kernel's map, as far as they were read.
+    fn taken(&self) -> usize {
+        self.rows.values().filter(|row| row.takes_room).count()
+    }
+
+    /// How many accounts a census may add to the kernel's map: what is left above that is for peers with events, which a census would otherwise
+    /// take for TIME_WAIT sockets again as soon as idle accounts are forgotten.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        crowded_from(self.retention.capacity).saturating_sub(self.taken())
     }
 
     /// Forgets an account that was removed from the kernel. Its series goes, unless others of its group remain.
@@ -365,6 +420,17 @@ impl Accounts {
         }
         self.groups = Arc::new(groups);
         self.retention = retention;
+    }
+
+    /// What is usual for each of them.
+    #[must_use]
+    pub fn habits(&self) -> &Habits {
+        &self.habits
+    }
+
+    /// To take up what was usual before a restart, and to forget what is too old.
+    pub fn habits_mut(&mut self) -> &mut Habits {
+        &mut self.habits
     }
 
     /// The groups in force.
@@ -419,6 +485,7 @@ impl Accounts {
             sockets: totals.sockets,
             stalled: totals.stalled,
             gave_up: totals.gave_up,
+            challenged_gave_up: totals.challenged_gave_up,
             connections_per_second: *per_second,
             calls: *calls,
             callers: Vec::new(),
@@ -426,7 +493,8 @@ impl Accounts {
             ephemeral: None,
         });
         let rest = Direction::ALL.into_iter().map(|direction| {
-            let Totals { counters, sockets, stalled, gave_up } = others[direction as usize];
+            let Totals { counters, sockets, stalled, gave_up, challenged_gave_up } =
+                others[direction as usize];
             ExportedAccount {
                 who: None,
                 direction,
@@ -434,6 +502,7 @@ impl Accounts {
                 sockets,
                 stalled,
                 gave_up,
+                challenged_gave_up,
                 connections_per_second: rates[direction as usize],
                 calls: Calls::default(),
                 callers: Vec::new(),
@@ -443,6 +512,11 @@ impl Accounts {
         });
         own.chain(rest).collect()
     }
+}
+
+/// From so many accounts on, the kernel's map is nearly full.
+const fn crowded_from(capacity: usize) -> usize {
+    capacity * CROWDED_PERCENT / 100
 }
 
 /// Adds a row to an account, creating it if need be; while there are places, with its own series from the first event.
@@ -468,6 +542,36 @@ fn close_account(accounts: &mut HashMap<AccountId, Account>, id: &AccountId) {
         if account.rows == 0 {
             accounts.remove(id);
         }
+    }
+}
+
+/// Books what has happened since the last reading: to the account while it is shown, and to everyone else's while it is not.
+fn book(
+    accounts: &mut HashMap<AccountId, Account>,
+    others: &mut [Totals; 2],
+    now: Duration,
+    id: &AccountId,
+    delta: &Counters,
+    calls: Calls,
+) {
+    let other = &mut others[id.direction as usize];
+    let Some(account) = accounts.get_mut(id) else {
+        other.add_counters(delta);
+        return;
+    };
+    account.calls = latest(account.calls, calls);
+    account.opened += delta.connections;
+    account.recent += (delta.connections + delta.syn_retries) as f64;
+    Trouble::add(&mut account.trouble, now, Events::of(delta));
+    let totals = if account.shown { &mut *account.totals } else { other };
+    totals.add_counters(delta);
+}
+
+/// Counts the connections that their peers closed, and that are in CLOSE_WAIT from then on.
+fn count_closes(closed_by_peers: &mut HashMap<u16, u64>, id: &AccountId, delta: &Counters) {
+    let new = delta.closes[ClosedBy::Peer as usize];
+    if id.direction == Direction::Inbound && new > 0 {
+        *closed_by_peers.entry(id.port).or_default() += new;
     }
 }
 

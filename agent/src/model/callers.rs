@@ -39,6 +39,19 @@ impl Callers {
         calls.map(|(Reverse(last_ns), _)| *last_ns).max().unwrap_or_default()
     }
 
+    /// When a process of this name last called a destination, as above; `None` where it is not known to have.
+    #[must_use]
+    pub fn last_call_by(&self, destination: &PeerKey, name: &str) -> Option<u64> {
+        self.calls(destination)?.filter(|(caller, _)| ***caller == *name).map(|(_, last_ns)| last_ns).max()
+    }
+
+    /// The processes that call a destination, each with its last call; `None` where none is known.
+    #[must_use]
+    pub fn calls(&self, destination: &PeerKey) -> Option<impl Iterator<Item = (&Arc<str>, u64)>> {
+        let calls = self.names.get(destination)?;
+        Some(calls.iter().map(|(Reverse(last_ns), name)| (name, *last_ns)))
+    }
+
     /// The names of the last to call each account.
     #[must_use]
     pub fn by_account(&self, groups: &Groups) -> HashMap<AccountId, Vec<Arc<str>>> {
@@ -52,11 +65,15 @@ impl Callers {
     /// The names of the last to call any of `destinations`, in the order of the alphabet.
     #[must_use]
     pub fn of(&self, destinations: &[&PeerKey]) -> Vec<Arc<str>> {
-        let known = destinations.iter().filter_map(|key| self.names.get(*key)).flatten();
-        let mut calls: Vec<&Caller> = known.collect();
-        calls.sort_unstable();
+        Self::last(destinations.iter().filter_map(|key| self.calls(key)).flatten().collect())
+    }
+
+    /// The names of the last of these calls, in the order of the alphabet.
+    #[must_use]
+    pub fn last(mut calls: Vec<(&Arc<str>, u64)>) -> Vec<Arc<str>> {
+        calls.sort_unstable_by_key(|(_, last_ns)| Reverse(*last_ns));
         let mut told = BTreeSet::new();
-        for (_, name) in calls {
+        for (name, _) in calls {
             if told.len() < TOLD {
                 told.insert(Arc::clone(name));
             }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use probe_ebpf::account::{INBOUND, PeerKey};
+use probe_ebpf::account::{EPHEMERAL, INBOUND, PeerKey};
 
 use super::pool::Ranges;
 
@@ -78,6 +78,44 @@ pub struct AccountId {
     pub port: u16,
     /// Who called.
     pub direction: Direction,
+}
+
+impl AccountId {
+    /// Its port as it is written.
+    #[must_use]
+    pub fn port_name(&self) -> PortName {
+        PortName::new(self.port, self.direction.name())
+    }
+}
+
+/// A service port as it is written everywhere but in JSON: by its number, or `ephemeral` for the ports of short-lived listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortName {
+    /// A number.
+    Number(u16),
+    /// [`EPHEMERAL`], which is no number of a port of ours; a peer's may be 0.
+    Ephemeral,
+}
+
+impl PortName {
+    /// The name of the service port of connections in this direction.
+    #[must_use]
+    pub fn new(port: u16, direction: &str) -> Self {
+        if port == EPHEMERAL && direction == Direction::Inbound.name() {
+            Self::Ephemeral
+        } else {
+            Self::Number(port)
+        }
+    }
+}
+
+impl fmt::Display for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(port) => port.fmt(f),
+            Self::Ephemeral => f.write_str("ephemeral"),
+        }
+    }
 }
 
 impl Hash for AccountId {
@@ -161,6 +199,18 @@ mod tests {
         assert_eq!(peer_of("192.0.2.1"), "192.0.2.1");
         assert_eq!(peer_of("::ffff:192.0.2.1"), "192.0.2.1");
         assert_eq!(peer_of("::ffff:10.1.0.1"), "lab");
+    }
+
+    #[test]
+    fn only_a_port_of_ours_can_be_ephemeral() {
+        let name = |port, direction| {
+            let key = PeerKey::new("192.0.2.1".parse().expect("an address"), port, direction);
+            groups().account_of(&key).port_name().to_string()
+        };
+        assert_eq!(name(443, INBOUND), "443");
+        assert_eq!(name(EPHEMERAL, INBOUND), "ephemeral");
+        // connect() takes a peer's port 0.
+        assert_eq!(name(0, OUTBOUND), "0");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! All ports of one peer towards one service, at a glance.
 
-use super::pool::Ranges;
+use super::pool::{Ports, Ranges};
 
 /// How a port stands; what is worse is greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -8,6 +8,8 @@ pub enum PortState {
     /// No connection, and not of the pool as far as that is known.
     #[default]
     Outside,
+    /// Of the pool, and not used here: other servers get it, as far as that is known.
+    Elsewhere,
     /// Of the pool, and free.
     Free,
     /// Taken by a live connection.
@@ -20,13 +22,15 @@ pub enum PortState {
 
 impl PortState {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Outside, Self::Free, Self::Live, Self::TimeWait, Self::Refused];
+    pub const ALL: [Self; 6] =
+        [Self::Outside, Self::Elsewhere, Self::Free, Self::Live, Self::TimeWait, Self::Refused];
 
     /// As it is written.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Outside => "outside",
+            Self::Elsewhere => "elsewhere",
             Self::Free => "free",
             Self::Live => "live",
             Self::TimeWait => "time_wait",
@@ -56,11 +60,18 @@ pub struct Run {
 }
 
 impl PortMap {
-    /// All ports, none taken.
+    /// All ports, none taken; other servers get those of the pool that are `elsewhere`.
     #[must_use]
-    pub fn new(pool: Option<&Ranges>) -> Self {
-        let in_pool = |port| pool.is_some_and(|pool| pool.contains(port));
-        let state = |port| if in_pool(port) { PortState::Free } else { PortState::Outside };
+    pub fn new(pool: Option<&Ranges>, elsewhere: Option<&Ports>) -> Self {
+        let state = |port| {
+            if !pool.is_some_and(|pool| pool.contains(port)) {
+                PortState::Outside
+            } else if elsewhere.is_some_and(|elsewhere| elsewhere.contains(port)) {
+                PortState::Elsewhere
+            } else {
+                PortState::Free
+            }
+        };
         Self { states: (0..=u16::MAX).map(state).collect() }
     }
 
@@ -105,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_pool_is_free_until_ports_are_taken() {
-        let mut map = PortMap::new(Some(&Ranges::whole(&[(2_048, 16_383)])));
+        let mut map = PortMap::new(Some(&Ranges::whole(&[(2_048, 16_383)])), None);
         map.set(2_050, PortState::TimeWait);
         map.set(70, PortState::Live);
         assert_eq!(
@@ -125,6 +136,18 @@ mod tests {
                 run(2_051, 16_383, PortState::Free),
                 run(16_384, 65_535, PortState::Outside),
             ]
+        );
+    }
+
+    #[test]
+    fn what_other_servers_get_is_of_the_pool_and_not_taken_here() {
+        let elsewhere: Ports = [100, 2_048, 2_049, 2_050].into_iter().collect();
+        let mut map = PortMap::new(Some(&Ranges::whole(&[(2_048, 2_111)])), Some(&elsewhere));
+        map.set(2_050, PortState::TimeWait);
+        assert_eq!(
+            PortState::ALL.map(|state| map.count(state)),
+            [65_536 - 64, 2, 61, 0, 1, 0],
+            "100 is not of the pool, and what is taken here did come here"
         );
     }
 

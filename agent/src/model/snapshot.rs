@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use probe_ebpf::{
-    account::{Calls, Counters},
+    account::{CHALLENGING_STATES, Calls, Counters},
     sweep::STATES,
 };
 
@@ -12,6 +12,7 @@ use super::{
     peer::{AccountId, Direction, Groups, Peer},
     pool::{EphemeralFigures, PoolFigures},
     refusals::{Clocks, RefusedReuse},
+    states::state_name,
 };
 
 /// Everything there is to show.
@@ -56,6 +57,8 @@ pub struct ExportedAccount {
     pub connections_per_second: f64,
     /// Connection attempts that TIME_WAIT refused and the client gave up.
     pub gave_up: u64,
+    /// Connection attempts that an open connection refused and the client gave up.
+    pub challenged_gave_up: u64,
     /// Outbound: when it was answered.
     pub calls: Calls,
     /// Outbound: names of the processes that called it last.
@@ -73,6 +76,11 @@ impl ExportedAccount {
         let (peer, port) = self.who.clone()?;
         Some(AccountId { peer, port, direction: self.direction })
     }
+
+    /// SYNs that met a connection still open here, by the name of its state.
+    pub fn challenged_by_state(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CHALLENGING_STATES.map(state_name).into_iter().zip(self.counters.challenged_syns)
+    }
 }
 
 /// Which figures this kernel lets us know; what it does not is left out, not shown as 0.
@@ -89,12 +97,16 @@ pub struct Tells {
     pub resets_local: bool,
     /// Segments that meet a mini-socket are seen.
     pub time_wait: bool,
+    /// SYNs that meet an open connection are seen.
+    pub challenged: bool,
     /// The SYN watch is attached.
     pub syn_watch: bool,
     /// The census tells which connections wait for an answer.
     pub stalled: bool,
     /// How much a connection carried is known.
     pub aborted_early: bool,
+    /// The timestamps of a connection are known.
+    pub timestamps: bool,
 }
 
 /// The host's own figures.
@@ -116,21 +128,38 @@ pub struct HostFigures {
     pub listen_drops: u64,
     /// SYN cookies sent.
     pub syncookies_sent: u64,
+    /// Segments with SYN on connections that are still open, by the kernel's own count.
+    pub syn_challenges: u64,
     /// Name and value of the settings that matter.
     pub sysctls: Vec<(&'static str, u64)>,
 }
 
-/// The accept queue of one port.
+/// The accept queue of one port: of several listeners, that of the fullest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueFigures {
     /// The port.
     pub port: u16,
     /// Connections waiting.
     pub waiting: u64,
-    /// How many may wait.
+    /// Its backlog: the smaller of listen()'s and `somaxconn`.
     pub limit: u64,
-    /// The listening sockets, by inode.
+    /// All listening sockets of the port, by inode.
     pub sockets: Vec<u32>,
+}
+
+impl QueueFigures {
+    /// How many connections may wait: the kernel calls a queue full that holds more than its backlog (include/net/sock.h of 6.18,
+    /// sk_acceptq_is_full()), so the queue of listen(0) holds one.
+    #[must_use]
+    pub fn holds(&self) -> u64 {
+        self.limit + 1
+    }
+
+    /// The share of it that is taken.
+    #[must_use]
+    pub fn used_ratio(&self) -> f64 {
+        self.waiting as f64 / self.holds() as f64
+    }
 }
 
 /// The agent's figures of itself.
@@ -142,6 +171,9 @@ pub struct SelfFigures {
     pub lost: Vec<LostFigures>,
     /// The last census.
     pub census: CensusFigures,
+    /// Segments with SYN on open connections that were seen since the agent attached, less the kernel's own count; `None` where they are
+    /// not seen.
+    pub challenged_drift: Option<i64>,
     /// Peers known, each counted per port and direction.
     pub peers: usize,
     /// Accounts forgotten because they were idle.
@@ -234,8 +266,12 @@ pub struct CensusFigures {
     pub cost: Duration,
     /// Sockets walked.
     pub sockets: u64,
+    /// Sockets whose peers have no account because the kernel's map is full: they are in `other`.
+    pub without_account: u64,
     /// Mini-sockets it found, less the kernel's own count.
     pub drift: i64,
+    /// By how many it was off the kernel's counts before and after it, as the censuses before it were; 0 if they were not.
+    pub lasting_drift: i64,
     /// Time until the next one.
     pub interval: Duration,
 }

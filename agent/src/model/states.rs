@@ -20,3 +20,9 @@ pub const CONNECTED_STATES: [NamedState; 9] = [
 
 /// The others.
 pub const UNCONNECTED_STATES: [NamedState; 2] = [("close", state::CLOSE), ("listen", state::LISTEN)];
+
+/// The name of a state of an open connection, as it is written in labels and in JSON.
+#[must_use]
+pub fn state_name(state: u32) -> &'static str {
+    CONNECTED_STATES.iter().find(|(_, known)| *known == state).map_or("unknown", |(name, _)| name)
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
-use probe_ebpf::account::Counters;
+use probe_ebpf::account::{CONNECT_FAILURES, ConnectFailure, Counters};
 
 /// The last minute is kept in slots of this length.
 const SLOT: Duration = Duration::from_secs(5);
@@ -27,16 +27,26 @@ pub struct Events {
     pub accepted: u64,
     /// SYNs that TIME_WAIT refused.
     pub refused: u64,
-    /// Attempts of ours that failed, by [`ConnectFailure`](probe_ebpf::account::ConnectFailure).
-    pub failures: [u64; 5],
+    /// Attempts so refused that the client gave up.
+    pub refused_failed: u64,
+    /// Attempts so refused that waited for about a second or more, whatever came of them.
+    pub refused_late: u64,
+    /// SYNs that met a connection still open here, late copies of its own aside.
+    pub challenged: u64,
+    /// Attempts of ours that failed, by [`ConnectFailure`].
+    pub failures: [u64; CONNECT_FAILURES.len()],
     /// Nanoseconds that these took.
     pub lost_ns: u64,
+    /// Of these, attempts that our program abandoned too soon to say anything about the destination.
+    pub abandoned_soon: u64,
+    /// Nanoseconds that our program waited for an answer before it abandoned attempts.
+    pub abandoned_ns: u64,
     /// Connections that were aborted early.
     pub aborted: u64,
 }
 
 impl Events {
-    fn of(delta: &Counters) -> Self {
+    pub(super) fn of(delta: &Counters) -> Self {
         Self {
             connections: delta.connections,
             syns: delta.syns,
@@ -45,14 +55,42 @@ impl Events {
             watched_syn_retries: delta.watched_syn_retries,
             accepted: delta.time_wait_accepted,
             refused: delta.time_wait_refused.iter().sum(),
+            // Only the agent notices these.
+            refused_failed: 0,
+            refused_late: delta.refused_late,
+            challenged: delta.challenged_syns.iter().sum::<u64>().saturating_sub(delta.challenged_duplicates),
             failures: delta.connect_failures,
             lost_ns: delta.connect_lost_ns,
+            abandoned_soon: delta.abandoned.buckets[0],
+            abandoned_ns: delta.abandoned.sum_ns,
             aborted: delta.aborted_early,
         }
     }
 
+    /// Attempts of ours that failed for want of a local port, in which the destination has no part.
+    #[must_use]
+    pub fn without_port(&self) -> u64 {
+        self.failures[ConnectFailure::NoPort as usize]
+    }
+
+    /// The other attempts of ours that failed.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.iter().sum::<u64>() - self.without_port()
+    }
+
     fn is_trouble(&self) -> bool {
-        let Self { syn_retries, watched_syn_retries, refused, aborted, failures, .. } = self;
+        let Self {
+            syn_retries,
+            watched_syn_retries,
+            refused,
+            refused_failed,
+            challenged,
+            aborted,
+            failures,
+            ..
+        } = self;
+        let refused = refused + refused_failed + challenged;
         syn_retries + watched_syn_retries + refused + aborted + failures.iter().sum::<u64>() > 0
     }
 }
@@ -66,10 +104,15 @@ impl AddAssign for Events {
         self.watched_syn_retries += other.watched_syn_retries;
         self.accepted += other.accepted;
         self.refused += other.refused;
+        self.refused_failed += other.refused_failed;
+        self.refused_late += other.refused_late;
+        self.challenged += other.challenged;
         for (sum, failures) in self.failures.iter_mut().zip(other.failures) {
             *sum += failures;
         }
         self.lost_ns += other.lost_ns;
+        self.abandoned_soon += other.abandoned_soon;
+        self.abandoned_ns += other.abandoned_ns;
         self.aborted += other.aborted;
     }
 }
@@ -82,8 +125,7 @@ pub(super) struct Trouble {
 
 impl Trouble {
     /// Books what is new, if it is trouble or adds to some.
-    pub fn add(trouble: &mut Option<Box<Self>>, now: Duration, delta: &Counters) {
-        let events = Events::of(delta);
+    pub fn add(trouble: &mut Option<Box<Self>>, now: Duration, events: Events) {
         if trouble.is_none() && !events.is_trouble() {
             return;
         }
@@ -124,8 +166,8 @@ mod tests {
     use super::*;
     use bytemuck::Zeroable as _;
 
-    fn counters(connections: u64, syn_retries: u64) -> Counters {
-        Counters { connections, syn_retries, ..Counters::zeroed() }
+    fn events(connections: u64, syn_retries: u64) -> Events {
+        Events::of(&Counters { connections, syn_retries, ..Counters::zeroed() })
     }
 
     fn s(seconds: u64) -> Duration {
@@ -135,14 +177,14 @@ mod tests {
     #[test]
     fn trouble_is_summed_over_a_minute_and_forgotten() {
         let mut trouble = None;
-        Trouble::add(&mut trouble, s(100), &counters(50, 0));
+        Trouble::add(&mut trouble, s(100), events(50, 0));
         assert!(trouble.is_none(), "nothing wrong, nothing kept");
-        Trouble::add(&mut trouble, s(101), &counters(1, 2));
-        Trouble::add(&mut trouble, s(130), &counters(3, 0));
+        Trouble::add(&mut trouble, s(101), events(1, 2));
+        Trouble::add(&mut trouble, s(130), events(3, 0));
         let sum = Trouble::of_last_minute(&mut trouble, s(160)).expect("trouble within the minute");
         assert_eq!((sum.connections, sum.syn_retries), (4, 2));
         assert_eq!(Trouble::of_last_minute(&mut trouble, s(166)), None);
-        Trouble::add(&mut trouble, s(167), &counters(9, 0));
+        Trouble::add(&mut trouble, s(167), events(9, 0));
         assert!(trouble.is_none(), "what went well begins nothing");
     }
 }

@@ -24,7 +24,8 @@ pub fn account(samples: &[(u64, Sample)], span: Span) -> Vec<String> {
             vec![
                 line("connections", |sample| sample[Field::Connections]),
                 line("SYNs repeated", |sample| sample[Field::SynRetries]),
-                line("SYNs refused", Sample::refused),
+                line("SYNs refused by TIME_WAIT", Sample::refused),
+                line("SYNs refused by open connections", |sample| sample[Field::Challenged]),
                 line("failed", Sample::failed),
                 line("aborted early", |sample| sample[Field::AbortedEarly]),
             ],

@@ -14,7 +14,8 @@ const STEP: u16 = 8_192;
 const APART: u16 = 12;
 
 /// The states that are drawn, and in which colour.
-const DRAWN: [(PortState, &str); 4] = [
+const DRAWN: [(PortState, &str); 5] = [
+    (PortState::Elsewhere, "#6f7396"),
     (PortState::Free, "#9dc3ec"),
     (PortState::Live, "#2f8f4e"),
     (PortState::TimeWait, "#e07b1a"),
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_range_is_a_block_and_a_port_a_dot() {
-        let mut map = PortMap::new(Some(&Ranges::whole(&[(2_048, 16_383)])));
+        let mut map = PortMap::new(Some(&Ranges::whole(&[(2_048, 16_383)])), None);
         map.set(256 * 20 + 7, PortState::TimeWait);
         let svg = ports(&map, &[2_048, 16_383]);
         // Rows 8 to 63 are of the pool.

@@ -18,12 +18,12 @@ use probe_ebpf::{
     account::{Account, AccountKey, Counters, INBOUND, OUTBOUND, PeerKey},
     caller::{CallerKey, OwnerKey},
     connection::FourTuple,
-    fields::FIELDS,
+    fields::{ABSENT, FIELDS},
     port::Port,
     refusal::Refusal,
-    source_ports::PortSet,
-    sweep::{PORTS_ONLY, Sweep},
-    tally::TALLIES,
+    source_ports::{PortSet, PortSetKey},
+    sweep::{HeldAt, LocalKey, LocalSockets, PORTS_ONLY, Sweep},
+    tally::{TALLIES, Tally},
     tuple_memory::WAYS,
 };
 use thiserror::Error;
@@ -96,7 +96,7 @@ pub struct Wishes<'a> {
 
 /// The loaded kernel side.
 pub struct Probe {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     btf: Option<Btf>,
     prototypes: Prototypes,
     obstacles: Obstacles,
@@ -104,7 +104,10 @@ pub struct Probe {
     half_open: Table<PeerKey, Account>,
     pub(super) callers: Table<CallerKey, u64>,
     pub(super) owners: Table<OwnerKey, u64>,
-    pub(super) source_ports: Table<PeerKey, PortSet>,
+    pub(super) source_ports: Table<PortSetKey, PortSet>,
+    /// In which of both sets of each peer ports are recorded now.
+    pub(super) recording: u32,
+    pub(super) local_addresses: Table<LocalKey, LocalSockets>,
     pub(super) refusals: Table<FourTuple, Refusal>,
     pub(super) evidence: RingBuf<MapData>,
     syn_watch: bool,
@@ -112,7 +115,9 @@ pub struct Probe {
     hooks: Vec<HookReport>,
     ticks: Ticks,
     knows_stalled: bool,
-    knows_bytes: bool,
+    knows_layout: bool,
+    /// Why a SYN on an open connection is dropped, where the kernel has a reason of its own for that.
+    drop_invalid_syn: u32,
 }
 
 impl Probe {
@@ -159,6 +164,8 @@ impl Probe {
             callers: table(&mut ebpf, "CALLERS")?,
             owners: table(&mut ebpf, "OWNERS")?,
             source_ports: table(&mut ebpf, "SOURCE_PORTS")?,
+            local_addresses: table(&mut ebpf, "LOCAL_ADDRESSES")?,
+            recording: 0,
             refusals: table(&mut ebpf, "REFUSALS")?,
             evidence: RingBuf::try_from(evidence).context("cannot map the ring of evidence")?,
             syn_watch,
@@ -168,7 +175,8 @@ impl Probe {
             hooks: Vec::new(),
             ticks: Ticks::default(),
             knows_stalled: false,
-            knows_bytes: btf.is_some(),
+            knows_layout: btf.is_some(),
+            drop_invalid_syn: offsets.drop_invalid_syn,
             ebpf,
             btf,
         })
@@ -179,6 +187,7 @@ impl Probe {
         let aborted_within = u64::try_from(aborted.within.as_nanos()).unwrap_or(u64::MAX);
         let aborted_bytes = aborted.bytes;
         let has_current_task = u32::from(offsets.has_current_task);
+        let [unsigned_char, unsigned_int] = &offsets.printed_types;
         let has_error = u32::from(offsets.prototypes.count("tcp_retransmit_skb") > 2);
         let time_wait_arguments = offsets.prototypes.count("tcp_timewait_state_process");
         let (rfc1337, watch) = (u32::from(rfc1337), u32::from(syn_watch));
@@ -197,12 +206,15 @@ impl Probe {
             .override_global("SYN_SETS", &syn_sets, true)
             .override_global("SYN_WATCH", &watch, true)
             .override_global("HAS_CURRENT_TASK", &has_current_task, true)
+            .override_global("UNSIGNED_CHAR_TYPE", unsigned_char, true)
+            .override_global("UNSIGNED_INT_TYPE", unsigned_int, true)
             .override_global("ABORTED_WITHIN_NS", &aborted_within, true)
             .override_global("ABORTED_BYTES", &aborted_bytes, true)
             .override_global("RFC1337", &rfc1337, true)
             .override_global("TIME_WAIT_ARGUMENTS", &time_wait_arguments, true)
             .override_global("DROP_NOT_SPECIFIED", &offsets.drop_not_specified, true)
             .override_global("DROP_TW_PAWS", &offsets.drop_tw_paws, true)
+            .override_global("DROP_INVALID_SYN", &offsets.drop_invalid_syn, true)
             .override_global("RETRANSMIT_HAS_ERROR", &has_error, true)
             .override_global("RECORD_STATE", &records.state, true)
             .override_global("RECORD_RETRANSMIT", &records.retransmit, true)
@@ -216,7 +228,7 @@ impl Probe {
             .map_max_entries("CLOSED", closed_sets)
             .map_max_entries("SYNS", syn_sets)
             .map_max_entries("CALLERS", limits.callers)
-            .map_max_entries("SOURCE_PORTS", limits.tracked_peers)
+            .map_max_entries("SOURCE_PORTS", 2 * limits.tracked_peers)
             .map_max_entries("REFUSALS", limits.refusals)
             .load(OBJECT)
     }
@@ -238,6 +250,7 @@ impl Probe {
             self.accounts.read_one_by_one();
             self.half_open.read_one_by_one();
             self.callers.read_one_by_one();
+            self.local_addresses.read_one_by_one();
             self.refusals.read_one_by_one();
         }
         match self.hooks.first() {
@@ -300,11 +313,17 @@ impl Probe {
 
     /// Walks all TCP sockets of this namespace once with the iterator loaded by [`Self::load_census`]; afterwards the
     /// accounts whose `generation` equals the returned one hold their sockets. `ephemeral` is
-    /// `net.ipv4.ip_local_port_range`, and a connection of ours that has waited for an answer for longer than `patience` is stalled.
+    /// `net.ipv4.ip_local_port_range`, and a connection of ours that has waited for an answer for longer than `patience` is stalled. The walk
+    /// adds `free_accounts` accounts at most.
     ///
     /// The first walk is preceded by one that counts the sockets of each local port, for the services that nobody
     /// listens on any more.
-    pub fn sweep(&mut self, ephemeral: (u16, u16), patience: Duration) -> anyhow::Result<Sweep> {
+    pub fn sweep(
+        &mut self,
+        ephemeral: (u16, u16),
+        patience: Duration,
+        free_accounts: u32,
+    ) -> anyhow::Result<Sweep> {
         let last = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?.generation;
         let stalled_ticks = self.ticks.within(patience);
         self.knows_stalled = stalled_ticks != 0;
@@ -313,6 +332,7 @@ impl Probe {
             ephemeral_high: ephemeral.1,
             stalled_ns: u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX),
             stalled_ticks,
+            free_accounts,
             ..Sweep::zeroed()
         };
         if last == 0 {
@@ -320,6 +340,14 @@ impl Probe {
             return self.walk(Sweep { generation: 2, ..begun });
         }
         self.walk(Sweep { generation: last.wrapping_add(1).max(1), ..begun })
+    }
+
+    /// Tells the kernel side which ports the kernel chooses from, where no walk does.
+    pub fn set_ephemeral_ports(&mut self, (low, high): (u16, u16)) -> anyhow::Result<()> {
+        let mut map = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?;
+        let sweep = map.get(&0, 0)?;
+        map.set(0, Sweep { ephemeral_low: low, ephemeral_high: high, ..sweep }, 0)?;
+        Ok(())
     }
 
     fn walk(&mut self, begun: Sweep) -> anyhow::Result<Sweep> {
@@ -341,6 +369,30 @@ impl Probe {
             .context("cannot read the accounts of half-open peers")
     }
 
+    /// Hands every row of walk `generation` that is of another local address than a peer's first one to `each`, and removes those of
+    /// older walks.
+    pub fn take_local_addresses(
+        &mut self,
+        generation: u32,
+        mut each: impl FnMut(HeldAt),
+    ) -> anyhow::Result<()> {
+        let mut stale = Vec::new();
+        self.local_addresses
+            .for_each(|&place, row| {
+                if row.generation == generation {
+                    let LocalKey { peer, local } = place;
+                    each(HeldAt { peer, local, live: row.live, time_wait: row.time_wait });
+                } else {
+                    stale.push(place);
+                }
+            })
+            .context("cannot read the local addresses")?;
+        for place in stale {
+            self.local_addresses.remove(&place).context("cannot forget a local address")?;
+        }
+        Ok(())
+    }
+
     /// Removes an account, unless it moved since its counters were `seen`. Returns whether it is gone. An event between the
     /// look and the removal, microseconds later, would be lost: the price of not stopping the kernel, paid only by peers idle
     /// for minutes.
@@ -358,10 +410,20 @@ impl Probe {
         self.knows_stalled
     }
 
-    /// Whether this kernel's layout lets the programs know how much a connection carried.
+    /// Whether this kernel's layout lets the programs know how much a connection carried, and which timestamps.
     #[must_use]
-    pub fn knows_bytes(&self) -> bool {
-        self.knows_bytes
+    pub fn knows_layout(&self) -> bool {
+        self.knows_layout
+    }
+
+    /// Whether this kernel tells whose SYNs meet a connection that is still open: `kfree_skb` names the socket, and the reason is one of
+    /// its own (6.11 on).
+    #[must_use]
+    pub fn knows_challenged(&self) -> bool {
+        let is_named = |report: &HookReport| {
+            report.hook.runs == Tally::RunsTimeWait && report.way.is_some_and(|way| way.mode == Mode::Btf)
+        };
+        self.drop_invalid_syn != ABSENT && self.hooks.iter().any(is_named)
     }
 
     /// The kernel side's counters of itself, summed over the CPUs.
@@ -449,7 +511,10 @@ fn table<K: Pod + Zeroable, V: Pod + Zeroable>(ebpf: &mut Ebpf, name: &str) -> a
     Table::new(take(ebpf, name)?).with_context(|| format!("the map {name} has another layout"))
 }
 
-fn typed_array<'a, V: Pod>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<Array<&'a mut MapData, V>> {
+pub(super) fn typed_array<'a, V: Pod>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> anyhow::Result<Array<&'a mut MapData, V>> {
     let map = ebpf.map_mut(name).with_context(|| format!("the map {name} is missing"))?;
     Ok(Array::try_from(map)?)
 }

@@ -15,10 +15,14 @@ pub struct Offsets {
     pub prototypes: Prototypes,
     /// Whether programs may ask for the task they run in, with its type.
     pub has_current_task: bool,
+    /// Numbers of `unsigned char` and `unsigned int`; [`ABSENT`] where the kernel does not print values for programs.
+    pub printed_types: [u32; 2],
     /// `SKB_DROP_REASON_NOT_SPECIFIED`; [`ABSENT`] before 5.17.
     pub drop_not_specified: u32,
     /// `SKB_DROP_REASON_TCP_RFC7323_TW_PAWS`; [`ABSENT`] where a timestamp that is too old has no reason of its own.
     pub drop_tw_paws: u32,
+    /// `SKB_DROP_REASON_TCP_INVALID_SYN`; [`ABSENT`] where a SYN on an open connection has no reason of its own.
+    pub drop_invalid_syn: u32,
 }
 
 impl Offsets {
@@ -29,8 +33,10 @@ impl Offsets {
             fields: vec![ABSENT; FIELDS.len()],
             prototypes: Prototypes::default(),
             has_current_task: false,
+            printed_types: [ABSENT; 2],
             drop_not_specified: ABSENT,
             drop_tw_paws: ABSENT,
+            drop_invalid_syn: ABSENT,
         }
     }
 
@@ -60,9 +66,15 @@ impl Offsets {
         Ok(Self {
             fields,
             prototypes: Prototypes::read(btf, HOOKS.iter().flat_map(|hook| hook.ways)),
-            has_current_task: enumerator(btf, "bpf_func_id", "BPF_FUNC_get_current_task_btf") != ABSENT,
+            has_current_task: has_helper(btf, "BPF_FUNC_get_current_task_btf"),
+            printed_types: if has_helper(btf, "BPF_FUNC_snprintf_btf") {
+                ["unsigned char", "unsigned int"].map(|name| integer(btf, name))
+            } else {
+                [ABSENT; 2]
+            },
             drop_not_specified: enumerator(btf, "skb_drop_reason", "SKB_DROP_REASON_NOT_SPECIFIED"),
             drop_tw_paws: enumerator(btf, "skb_drop_reason", "SKB_DROP_REASON_TCP_RFC7323_TW_PAWS"),
+            drop_invalid_syn: enumerator(btf, "skb_drop_reason", "SKB_DROP_REASON_TCP_INVALID_SYN"),
         })
     }
 }
@@ -124,6 +136,17 @@ fn find_member(
         }
     }
     Ok(None)
+}
+
+/// Whether programs may call a helper of this name.
+fn has_helper(btf: &Btf, name: &str) -> bool {
+    enumerator(btf, "bpf_func_id", name) != ABSENT
+}
+
+/// The number of an integer type; [`ABSENT`] if there is none of that name.
+fn integer(btf: &Btf, name: &str) -> u32 {
+    let ids = btf.resolve_ids_by_name(name).unwrap_or_default();
+    ids.into_iter().find(|&id| matches!(btf.resolve_type_by_id(id), Ok(Type::Int(_)))).unwrap_or(ABSENT)
 }
 
 /// A value of an enumeration, whose numbers may differ from kernel to kernel; [`ABSENT`] if there is none of that name.

@@ -1,7 +1,7 @@
 //! Reading the stories of refused SYNs.
 
 use anyhow::Context as _;
-use probe_ebpf::refusal::{EndedRefusal, Refusal};
+use probe_ebpf::refusal::EndedRefusal;
 
 use super::Probe;
 
@@ -15,22 +15,23 @@ impl Probe {
         }
     }
 
-    /// Takes the stories that `has_given_up` says have ended. A SYN that comes between the look and the removal, microseconds
-    /// later, is counted but no longer part of a story.
+    /// Shows the stories that have not ended in a connection to `has_given_up`, and takes those of which it says that they have ended. A SYN that
+    /// comes between the look and the removal, microseconds later, is counted but no longer part of a story.
     pub fn take_given_up(
         &mut self,
-        has_given_up: impl Fn(&Refusal) -> bool,
+        mut has_given_up: impl FnMut(&EndedRefusal) -> bool,
     ) -> anyhow::Result<Vec<EndedRefusal>> {
         let mut ended = Vec::new();
         self.refusals
-            .for_each(|&tuple, &refusal| {
-                if has_given_up(&refusal) {
-                    ended.push(EndedRefusal { tuple, refusal });
+            .for_each(|&attempt, &refusal| {
+                let story = EndedRefusal { attempt, refusal };
+                if has_given_up(&story) {
+                    ended.push(story);
                 }
             })
             .context("cannot read the refused SYNs")?;
-        for EndedRefusal { tuple, .. } in &ended {
-            self.refusals.remove(tuple).context("cannot forget a refused SYN")?;
+        for EndedRefusal { attempt, .. } in &ended {
+            self.refusals.remove(attempt).context("cannot forget a refused SYN")?;
         }
         Ok(ended)
     }

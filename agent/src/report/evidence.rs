@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Touched;
 use crate::model::{
     AccountId, Direction,
-    past::{AlertEvent, Event, Field, Happened, Past, Sample, Series, Span, Who},
+    past::{AlertEvent, Event, Field, Happened, Past, Sample, Series, Span, Who, second_of},
+    pool::Turn,
 };
 
 /// The most of something per second is taken over so many seconds.
@@ -32,7 +33,7 @@ pub(super) struct Evidence<'a> {
     /// The settings of the kernel in force at the end, by name.
     pub settings: BTreeMap<&'a str, u64>,
     /// The pools that became known, the oldest first, by whose they are.
-    pools: Vec<(&'a Who, &'a str)>,
+    pools: Vec<(&'a Who, &'a str, u32)>,
     /// Figures that could not be known.
     not_told: BTreeSet<&'a str>,
     /// Whether figures of every second are there.
@@ -63,6 +64,14 @@ impl Account<'_> {
         })
     }
 
+    /// How the peer went round its pool when it did so fastest, how many connections per second there were here then, and when that was.
+    pub fn fastest_round(&self) -> Option<(Turn, f64, u64)> {
+        let (_, at) = self.most(Field::PortsPerMinute);
+        let (_, sample) = self.samples.iter().find(|(time, _)| *time == at)?;
+        let here = f64::from(sample[Field::Connections]) / self.step() as f64;
+        Some((sample.turn()?, here, at))
+    }
+
     /// When something was so first.
     pub fn first(&self, is_so: impl Fn(&Sample) -> bool) -> Option<u64> {
         self.samples.iter().find(|(_, sample)| is_so(sample)).map(|(time, _)| *time)
@@ -74,7 +83,7 @@ impl Account<'_> {
         foreseen.filter(|(left, _)| *left != Sample::NEVER).min()
     }
 
-    /// The size of the pool when most of it was taken.
+    /// How many ports could be taken when most of them were: ours, or those of a peer's pool that could come to this server.
     pub fn pool_size(&self) -> Option<u32> {
         let (_, at) = self.most_used()?;
         let (_, sample) = self.samples.iter().find(|(time, _)| *time == at)?;
@@ -134,11 +143,14 @@ impl<'a> Evidence<'a> {
         let accounts: Vec<_> = accounts.collect();
         let mut settings = BTreeMap::new();
         let mut not_told = BTreeSet::new();
+        let mut not_told_by_this_run = BTreeSet::new();
         let mut pools = Vec::new();
         for Happened { event, .. } in &past.events {
             match event {
+                Event::AgentStarted { .. } => not_told.append(&mut not_told_by_this_run),
                 Event::Settings { values, unknown } => {
-                    not_told.extend(unknown.iter().map(String::as_str));
+                    // An agent learns within its first censuses what it could not know at its start.
+                    not_told_by_this_run = unknown.iter().map(String::as_str).collect();
                     settings = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
                 }
                 Event::SettingChanged { name, after: Some(after), .. } => {
@@ -147,10 +159,11 @@ impl<'a> Evidence<'a> {
                 Event::SettingChanged { name, after: None, .. } => {
                     settings.remove(name.as_str());
                 }
-                Event::PoolKnown { who, ports, .. } => pools.push((who, ports.as_str())),
+                Event::PoolKnown { who, ports, size, .. } => pools.push((who, ports.as_str(), *size)),
                 _ => {}
             }
         }
+        not_told.append(&mut not_told_by_this_run);
         let within =
             |happened: &&Happened| happened.time >= past.span.from as f64 && concerns(happened, peer);
         Self {
@@ -205,10 +218,25 @@ impl<'a> Evidence<'a> {
         })
     }
 
-    /// The ranges of ports that were last known of an account.
-    pub fn ports_of(&self, id: &AccountId) -> Option<&'a str> {
+    /// Whether this alert was raised, or still was, for an account.
+    pub fn was_raised(&self, alert: &str, id: &AccountId) -> bool {
+        let who = Who::from(id);
+        self.raised().any(|(_, raised)| raised.alert == alert && raised.is_about(&who))
+    }
+
+    /// The pool of a peer that was last known: its ranges, and how many ports these are.
+    pub fn pool_of(&self, id: &AccountId) -> Option<(&'a str, u32)> {
         let known = Who::from(id);
-        self.pools.iter().rev().find(|(who, _)| **who == known).map(|(_, ports)| *ports)
+        self.pools.iter().rev().find(|(who, ..)| **who == known).map(|&(_, ports, size)| (ports, size))
+    }
+
+    /// The blocks of ports that machines behind an account's address have outgrown, in words, each with when that was known.
+    pub fn outgrown(&self, id: &AccountId) -> impl Iterator<Item = (u64, &'a str)> {
+        let of = Who::from(id);
+        self.events.iter().filter_map(move |Happened { time, event }| match event {
+            Event::BlockOutgrown { who, text } if *who == of => Some((second_of(*time), text.as_str())),
+            _ => None,
+        })
     }
 
     /// Who was touched, the worst first.
@@ -216,7 +244,8 @@ impl<'a> Evidence<'a> {
         let mut touched: Vec<Touched> =
             self.accounts.iter().map(|account| self.touch(account)).filter(Touched::has_trouble).collect();
         touched.sort_by_key(|peer| {
-            let troubles = peer.refused + peer.syn_retries + peer.failed + peer.aborted_early;
+            let troubles =
+                peer.refused + peer.challenged + peer.syn_retries + peer.failed + peer.aborted_early;
             std::cmp::Reverse((peer.alerts.len(), troubles))
         });
         touched.truncate(MOST_TOUCHED);
@@ -225,25 +254,25 @@ impl<'a> Evidence<'a> {
 
     fn touch(&self, account: &Account<'_>) -> Touched {
         let who = Who::from(&account.id);
+        let pool = self.pool_of(&account.id);
         let mut alerts: Vec<String> = Vec::new();
         for (_, alert) in self.raised() {
-            let is_about =
-                (&alert.peer, alert.port, &alert.direction) == (&who.peer, Some(who.port), &who.direction);
-            if is_about && !alerts.contains(&alert.alert) {
+            if alert.is_about(&who) && !alerts.contains(&alert.alert) {
                 alerts.push(alert.alert.clone());
             }
         }
         Touched {
             who,
             alerts,
-            ports: self.ports_of(&account.id).map(str::to_owned),
-            pool_size: account.pool_size(),
+            ports: pool.map(|(ports, _)| ports.to_owned()),
+            pool_size: if account.is_inbound() { pool.map(|(_, size)| size) } else { account.pool_size() },
             highest_used_ratio: account.most_used(),
             fewest_seconds_left: account.fewest_left(),
             most_time_wait: account.most(Field::TimeWait),
             connections: account.sum(Field::Connections),
             most_per_second: account.most_per_second(),
             refused: account.refused(),
+            challenged: account.sum(Field::Challenged),
             first_refused: account.first(|sample| sample.refused() > 0),
             syn_retries: account.sum(Field::SynRetries),
             failed: account.failed(),
@@ -280,7 +309,7 @@ impl<'a> Evidence<'a> {
 impl Touched {
     fn has_trouble(&self) -> bool {
         !self.alerts.is_empty()
-            || self.refused + self.syn_retries + self.failed + self.aborted_early > 0
+            || self.refused + self.challenged + self.syn_retries + self.failed + self.aborted_early > 0
             || self.highest_used_ratio.is_some_and(|(ratio, _)| ratio >= 0.5)
     }
 }
@@ -289,7 +318,9 @@ impl Touched {
 fn concerns(happened: &Happened, peer: Option<&str>) -> bool {
     let Some(peer) = peer else { return true };
     match &happened.event {
-        Event::TrafficStep { who, .. } | Event::PoolKnown { who, .. } => who.peer == peer,
+        Event::TrafficStep { who, .. } | Event::PoolKnown { who, .. } | Event::BlockOutgrown { who, .. } => {
+            who.peer == peer
+        }
         Event::AlertRaised(alert)
         | Event::AlertGoesOn(alert)
         | Event::AlertChanged(alert)

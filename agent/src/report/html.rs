@@ -47,7 +47,7 @@ pub fn html(report: &Report, past: &Past) -> String {
             body {
                 h1 { (title) " UTC" }
                 @for sentence in &report.summary { p { (visible(sentence)) } }
-                h2 { "Who was touched" }
+                h2 { "Affected peers" }
                 (touched(&report.touched))
                 @for peer in report.touched.iter().take(PICTURED) { (pictures(peer, past)) }
                 h2 { "What the evidence says" }
@@ -86,12 +86,12 @@ fn touched(peers: &[Touched]) -> Markup {
             table {
                 tr {
                     th { "Peer" } th { "Port" } th.n { "Connections" } th.n { "Most per s" } th.n { "Most TIME_WAIT" } th { "Pool" }
-                    th.n { "Most used" } th.n { "Fewest seconds left" } th.n { "Refused" } th.n { "SYNs repeated" } th.n { "Failed" } th.n { "Early" }
+                    th.n { "Most used" } th.n { "Fewest seconds left" } th.n { "Refused by TIME_WAIT" } th.n { "by open connections" } th.n { "SYNs repeated" } th.n { "Failed" } th.n { "Early" }
                 }
                 @for peer in peers {
                     tr {
                         td { (visible(&peer.who.peer)) }
-                        td { (peer.who.port) " (" (peer.who.direction) ")" }
+                        td { (peer.who.port_name().to_string()) " (" (peer.who.direction) ")" }
                         td.n { (grouped(peer.connections)) }
                         td.n { (format!("{:.0}", peer.most_per_second)) }
                         td.n { (grouped(peer.most_time_wait.0)) }
@@ -102,6 +102,7 @@ fn touched(peers: &[Touched]) -> Markup {
                         td.n { (peer.highest_used_ratio.map_or_else(none, |(ratio, at)| format!("{} at {}", percent(ratio), clock(at)))) }
                         td.n { (peer.fewest_seconds_left.map_or_else(none, |(left, at)| format!("{left} at {}", clock(at)))) }
                         td.n { (grouped(peer.refused)) }
+                        td.n { (grouped(peer.challenged)) }
                         td.n { (grouped(peer.syn_retries)) }
                         td.n { (grouped(peer.failed)) }
                         td.n { (grouped(peer.aborted_early)) }
@@ -140,7 +141,7 @@ fn pictures(peer: &Touched, past: &Past) -> Markup {
     });
     let Some((_, samples)) = found else { return html! {} };
     let heading =
-        format!("{} towards port {} ({})", visible(&peer.who.peer), peer.who.port, peer.who.direction);
+        format!("{} towards port {} ({})", visible(&peer.who.peer), peer.who.port_name(), peer.who.direction);
     html! {
         h3 { (heading) }
         @for picture in plot::account(samples, past.span) { p { (PreEscaped(picture)) } }

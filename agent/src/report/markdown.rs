@@ -27,15 +27,15 @@ fn write(report: &Report, out: &mut String) -> fmt::Result {
     for sentence in &report.summary {
         writeln!(out, "{}\n", plain(sentence))?;
     }
-    writeln!(out, "## Who was touched\n")?;
+    writeln!(out, "## Affected peers\n")?;
     if report.touched.is_empty() {
         writeln!(out, "Nobody, as far as the figures say.\n")?;
     } else {
         writeln!(
             out,
-            "| Peer | Port | Connections | Most per s | Most TIME_WAIT | Pool | Most used | Fewest seconds left | Refused | SYNs repeated | Failed | Early |"
+            "| Peer | Port | Connections | Most per s | Most TIME_WAIT | Pool | Most used | Fewest seconds left | Refused by TIME_WAIT | by open connections | SYNs repeated | Failed | Early |"
         )?;
-        writeln!(out, "|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|")?;
+        writeln!(out, "|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|")?;
         for peer in &report.touched {
             row(peer, out)?;
         }
@@ -84,9 +84,9 @@ fn row(peer: &Touched, out: &mut String) -> fmt::Result {
     };
     writeln!(
         out,
-        "| {} | {} ({}) | {} | {:.0} | {} | {pool} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {} ({}) | {} | {:.0} | {} | {pool} | {} | {} | {} | {} | {} | {} | {} |",
         plain(&peer.who.peer),
-        peer.who.port,
+        peer.who.port_name(),
         peer.who.direction,
         grouped(peer.connections),
         peer.most_per_second,
@@ -98,6 +98,7 @@ fn row(peer: &Touched, out: &mut String) -> fmt::Result {
         )),
         peer.fewest_seconds_left.map_or_else(none, |(left, at)| format!("{left} at {}", clock(at))),
         grouped(peer.refused),
+        grouped(peer.challenged),
         grouped(peer.syn_retries),
         grouped(peer.failed),
         grouped(peer.aborted_early),

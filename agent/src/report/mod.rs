@@ -62,7 +62,7 @@ pub struct Touched {
     pub ports: Option<String>,
     /// How many ports these are.
     pub pool_size: Option<u32>,
-    /// The highest share of them that was taken, and when.
+    /// The highest share that was taken of those that could come here, and when.
     pub highest_used_ratio: Option<(f64, u64)>,
     /// The fewest seconds left that were foreseen, and when.
     pub fewest_seconds_left: Option<(u32, u64)>,
@@ -74,7 +74,9 @@ pub struct Touched {
     pub most_per_second: f64,
     /// SYNs that TIME_WAIT refused.
     pub refused: u64,
-    /// When the first of them was.
+    /// SYNs that met a connection still open here.
+    pub challenged: u64,
+    /// When the first was that TIME_WAIT refused.
     pub first_refused: Option<u64>,
     /// SYNs repeated.
     pub syn_retries: u64,

@@ -88,6 +88,16 @@ fn exhausted(host: u8) -> (Series, Vec<(u64, Sample)>) {
     (account(host, 443, Direction::Inbound), samples)
 }
 
+/// The pool of a peer became known.
+fn pool(host: u8, ports: &str, size: u32) -> Event {
+    Event::PoolKnown {
+        who: Who { peer: format!("192.0.2.{host}"), port: 443, direction: "inbound".to_owned() },
+        ports: ports.to_owned(),
+        size,
+        configured: false,
+    }
+}
+
 fn verdicts(report: &Report) -> Vec<(&'static str, Verdict)> {
     report.hypotheses.iter().map(|hypothesis| (hypothesis.name, hypothesis.verdict)).collect()
 }
@@ -99,26 +109,20 @@ fn supported(report: &Report) -> Vec<&'static str> {
 
 #[test]
 fn an_exhausted_pool_is_named_and_the_other_suspicions_are_rejected_with_figures() {
-    let pool = |host: u8| Event::PoolKnown {
-        who: Who { peer: format!("192.0.2.{host}"), port: 443, direction: "inbound".to_owned() },
-        ports: "2048-16383".to_owned(),
-        size: 14_336,
-        configured: false,
-    };
     let refused = Event::RefusedReuse(RefusedReuseEvent {
         peer: "192.0.2.1".to_owned(),
         peer_port: 10_141,
         address: IpAddr::from([192, 0, 2, 200]),
         port: 443,
+        state: "time_wait".to_owned(),
         end: "gave_up".to_owned(),
-        attempts: 1,
         retries: 3,
         waited_seconds: 7.0,
         answers: serde_json::from_str(r#"{"ack":4,"reset":0,"none":0}"#).expect("answers"),
     });
     let events = vec![
-        pool(1),
-        pool(2),
+        pool(1, "2048-16383", 14_336),
+        pool(2, "2048-16383", 14_336),
         alert("TimeWaitNearPoolLimit", 1, 443, Direction::Inbound),
         alert("PortReuseRefused", 2, 443, Direction::Inbound),
         refused,
@@ -129,9 +133,21 @@ fn an_exhausted_pool_is_named_and_the_other_suspicions_are_rejected_with_figures
     let rejected = report.hypotheses.iter().filter(|hypothesis| hypothesis.verdict == Verdict::Rejected);
     assert!(rejected.clone().all(|hypothesis| !hypothesis.opposing.is_empty()));
     let names: Vec<_> = rejected.map(|hypothesis| hypothesis.name).collect();
-    for suspicion in ["client_does_not_close", "server_does_not_close", "bucket_limit", "queue_full"] {
+    for suspicion in [
+        "half_open_connections",
+        "client_does_not_close",
+        "server_does_not_close",
+        "bucket_limit",
+        "queue_full",
+    ] {
         assert!(names.contains(&suspicion), "{names:?}");
     }
+    let half_open = report.hypotheses.iter().find(|hypothesis| hypothesis.name == "half_open_connections");
+    let against = half_open.map(|hypothesis| hypothesis.opposing.join("\n")).unwrap_or_default();
+    assert!(
+        against.contains("no SYN met a connection that was still open here; TIME_WAIT refused 712"),
+        "{against}"
+    );
     let [what, why, _] = &report.summary;
     assert!(what.contains("2 peers were in trouble") && what.contains("712 SYNs met a TIME_WAIT"), "{what}");
     assert!(why.contains("100 % of its 14,336 ports (2048-16383)"), "{why}");
@@ -140,6 +156,139 @@ fn an_exhausted_pool_is_named_and_the_other_suspicions_are_rejected_with_figures
     assert_eq!(worst.first_refused, Some(BEGIN + 31));
     let fin_timeout = report.settings.iter().find(|setting| setting.name == "net.ipv4.tcp_fin_timeout");
     assert!(fin_timeout.is_some_and(|setting| !setting.matters && setting.why.contains("60 s")));
+}
+
+#[test]
+fn the_block_of_ports_that_was_too_small_is_evidence_and_part_of_the_timeline() {
+    let who = Who { peer: "192.0.2.1".to_owned(), port: 443, direction: "inbound".to_owned() };
+    let text = "all 9 attempts came from ports 1344-1407";
+    let outgrown = Event::BlockOutgrown { who, text: text.to_owned() };
+    let report = write("b1", &past([exhausted(1), exhausted(2)], vec![outgrown]), None);
+    let figures = &report.hypotheses[0].supporting;
+    let told: Vec<_> = figures.iter().filter(|figure| figure.contains(text)).collect();
+    assert!(told.len() == 1 && told[0].contains("of 192.0.2.1, all 9"), "{figures:?}");
+    let timeline = report.timeline.iter().filter(|entry| entry.text.contains(text));
+    assert_eq!(timeline.count(), 1);
+}
+
+#[test]
+fn forgotten_connections_are_told_from_an_exhausted_pool() {
+    let samples = seconds(|second, sample| {
+        sample[Field::Established] = 80;
+        sample[Field::Connections] = if second < 4 { 20 } else { 0 };
+        if second > 30 && second % 10 == 0 {
+            sample[Field::Challenged] = 4;
+            sample[Field::SynRetries] = 3;
+            sample[Field::ChallengedGaveUp] = 1;
+        }
+    });
+    let refused = Event::RefusedReuse(RefusedReuseEvent {
+        peer: "192.0.2.1".to_owned(),
+        peer_port: 10_141,
+        address: IpAddr::from([192, 0, 2, 200]),
+        port: 443,
+        state: "established".to_owned(),
+        end: "gave_up".to_owned(),
+        retries: 3,
+        waited_seconds: 7.0,
+        answers: serde_json::from_str(r#"{"ack":2,"reset":0,"none":2}"#).expect("answers"),
+    });
+    let events = vec![alert("HalfOpenConnections", 1, 443, Direction::Inbound), refused];
+    let report = write("b1", &past([(account(1, 443, Direction::Inbound), samples)], events), None);
+    assert_eq!(supported(&report), ["half_open_connections", "something_between"], "{:?}", verdicts(&report));
+    let figures = report.hypotheses[0].supporting.join("\n");
+    for part in [
+        "32 SYNs of 192.0.2.1",
+        "8 attempts were given up",
+        "up to 80 of its connections were open",
+        "ESTABLISHED (1)",
+    ] {
+        assert!(figures.contains(part), "{part}: {figures}");
+    }
+    let verdict =
+        |wanted| verdicts(&report).into_iter().find(|(name, _)| *name == wanted).map(|(_, verdict)| verdict);
+    assert_eq!(verdict("pool_too_small"), Some(Verdict::Rejected));
+    assert_eq!(
+        verdict("client_does_not_close"),
+        Some(Verdict::Follows),
+        "a client that is gone cannot close"
+    );
+    let pool = report.hypotheses.iter().find(|hypothesis| hypothesis.name == "pool_too_small");
+    let against = pool.map(|hypothesis| hypothesis.opposing.join("\n")).unwrap_or_default();
+    assert!(
+        against.contains("TIME_WAIT refused no SYN; 32 met connections that were still open"),
+        "{against}"
+    );
+    assert!(report.summary[0].contains("32 SYNs met a connection still open here"), "{}", report.summary[0]);
+}
+
+/// One of three servers: 4,096 ports in turn, 150 a second over all, a third of them here.
+fn one_of_three(return_rounds: u32, permille: u32, seconds_left: u32) -> (Series, Vec<(u64, Sample)>) {
+    let samples = seconds(|second, sample| {
+        sample[Field::TimeWait] = 1_354;
+        sample[Field::PoolSize] = 4_096;
+        sample[Field::PortsTaken] = 1_354;
+        sample[Field::Connections] = 50;
+        sample[Field::ClosedLocal] = 50;
+        sample[Field::LivedMillis] = 500;
+        // It is known after a round.
+        if second > 30 {
+            sample[Field::PortsPerMinute] = 9_000;
+            sample[Field::ReturnRounds] = return_rounds;
+            sample[Field::ReturnPermille] = 980;
+            sample[Field::ExpectedRefusedPermille] = permille;
+            sample[Field::SecondsLeft] = seconds_left;
+        }
+    });
+    (account(1, 443, Direction::Inbound), samples)
+}
+
+#[test]
+fn a_pool_that_is_too_small_for_several_servers_is_told_by_one_of_them() {
+    let report = write("s1", &past([one_of_three(1, 980, 14)], vec![pool(1, "2048-6143", 4_096)]), None);
+    // So few ports are those of a NAT.
+    assert_eq!(supported(&report), ["pool_too_small", "something_between"]);
+    let figures = report.hypotheses[0].supporting.join("\n");
+    assert_eq!(
+        figures,
+        "at 11:07:11 UTC, 192.0.2.1 towards port 443 hands its ports out in turn, 150 a second over all servers (50 here): one round takes 27 s, \
+         less than the 60 s of a TIME_WAIT; 98 % of the ports used here come back here after one round; in 14 s the first of its SYNs here meets \
+         a TIME_WAIT, from then on about 98 % do"
+    );
+}
+
+#[test]
+fn behind_round_robin_no_port_comes_back_in_time_and_the_pool_is_large_enough() {
+    let report =
+        write("s1", &past([one_of_three(3, 0, Sample::NEVER)], vec![pool(1, "2048-6143", 4_096)]), None);
+    assert_eq!(supported(&report), ["something_between"]);
+    let pool = report.hypotheses.iter().find(|hypothesis| hypothesis.name == "pool_too_small");
+    let against = pool.map(|hypothesis| hypothesis.opposing.join("\n")).unwrap_or_default();
+    assert!(
+        against.contains(
+            "98 % of the ports used here come back here after 3 rounds (82 s), none sooner; so none of its SYNs is expected to meet a TIME_WAIT here"
+        ),
+        "{against}"
+    );
+}
+
+/// A Linux host's own 28,232 ports behind a hash over three servers: a third of them comes here.
+#[test]
+fn ports_that_reach_other_servers_do_not_make_a_pool_narrow() {
+    let samples = seconds(|_, sample| {
+        sample[Field::PoolSize] = 9_411;
+        sample[Field::PortsTaken] = 9_000;
+        sample[Field::Connections] = 150;
+        sample[Field::ClosedLocal] = 150;
+    });
+    let series = [(account(1, 443, Direction::Inbound), samples)];
+    let report = write("s1", &past(series, vec![pool(1, "32768-60999", 28_232)]), None);
+    assert_eq!(supported(&report), ["pool_too_small"]);
+    let figures = report.hypotheses[0].supporting.join("\n");
+    let used =
+        "192.0.2.1 used 96 % of the 9,411 of its 28,232 ports (32768-60999) that can come to this server";
+    assert!(figures.starts_with(used), "{figures}");
+    assert_eq!(report.touched.first().and_then(|peer| peer.pool_size), Some(28_232));
 }
 
 #[test]
@@ -178,7 +327,7 @@ fn a_backend_that_moved_explains_that_it_does_not_answer() {
     assert!(
         figures.contains("ceased to list 192.0.2.7")
             && figures.contains("12 attempts")
-            && figures.contains("14.0 s each"),
+            && figures.contains("after 14.0 s on average"),
         "{figures}"
     );
 }
@@ -240,6 +389,19 @@ fn early_ends_are_told_from_usual_ones() {
 }
 
 #[test]
+fn what_was_an_alert_is_not_rejected_because_the_span_is_long() {
+    let few = seconds(|second, sample| {
+        sample[Field::Connections] = 20;
+        sample[Field::ClosedPeer] = 20;
+        sample[Field::AbortedEarly] = if second < 60 { 6 } else { 0 };
+    });
+    let series = || [(account(3, 443, Direction::Inbound), few.clone())];
+    let raised = |host| alert("AbortedEarly", host, 443, Direction::Inbound);
+    assert_eq!(supported(&write("edge1", &past(series(), vec![raised(3)]), None)), ["aborted_early"]);
+    assert_eq!(supported(&write("edge1", &past(series(), vec![raised(4)]), None)), [] as [&str; 0]);
+}
+
+#[test]
 fn a_quiet_hour_supports_nothing() {
     let report = write("b1", &past([healthy()], vec![]), None);
     assert_eq!(supported(&report), [] as [&str; 0]);
@@ -249,14 +411,32 @@ fn a_quiet_hour_supports_nothing() {
 
 #[test]
 fn what_cannot_be_known_is_open_and_said() {
-    let unknown = ["time_wait_syns", "stalled", "aborted_early"].map(str::to_owned).to_vec();
+    let unknown =
+        ["time_wait_syns", "challenged_syns", "stalled", "aborted_early"].map(str::to_owned).to_vec();
     let blind = Event::Settings { values: std::collections::BTreeMap::new(), unknown };
     let report = write("b1", &past([healthy()], vec![blind]), None);
     let open: Vec<_> =
         verdicts(&report).into_iter().filter(|(_, verdict)| *verdict == Verdict::Unknown).collect();
     let names: Vec<_> = open.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["dependency_hangs", "aborted_early", "something_between"]);
-    assert_eq!(report.unknown.len(), 3);
+    assert_eq!(names, ["half_open_connections", "dependency_hangs", "aborted_early", "something_between"]);
+    assert_eq!(report.unknown.len(), 4);
+}
+
+#[test]
+fn what_an_agent_learned_after_its_start_is_known_and_what_another_run_lacked_is_not() {
+    let settings = |unknown: &[&str]| Event::Settings {
+        values: std::collections::BTreeMap::new(),
+        unknown: unknown.iter().map(|&figure| figure.to_owned()).collect(),
+    };
+    let start = || Event::AgentStarted { version: "1".to_owned() };
+    let verdict_on_hanging = |events| {
+        let verdicts = verdicts(&write("b1", &past([healthy()], events), None));
+        verdicts.into_iter().find(|(name, _)| *name == "dependency_hangs").map(|(_, verdict)| verdict)
+    };
+    let learned = vec![start(), settings(&["stalled"]), settings(&[])];
+    assert_eq!(verdict_on_hanging(learned), Some(Verdict::Rejected));
+    let two_runs = vec![start(), settings(&["stalled"]), start(), settings(&[])];
+    assert_eq!(verdict_on_hanging(two_runs), Some(Verdict::Unknown));
 }
 
 #[test]

@@ -41,8 +41,9 @@ pub(super) fn timeline(evidence: &Evidence<'_>) -> Vec<Entry> {
             continue;
         }
         if let Event::RefusedReuse(reuse) = event {
+            let what = if reuse.was_open() { "attempt on a connection still open" } else { "refused reuse" };
             let (_, last, number) = refused
-                .entry(format!("{} towards port {}", reuse.peer, reuse.port))
+                .entry(format!("{what} of {} towards port {}", reuse.peer, reuse.port))
                 .or_insert((*time, *time, 0));
             (*last, *number) = (*time, *number + 1);
         } else if let Some(text) = words(event) {
@@ -50,15 +51,11 @@ pub(super) fn timeline(evidence: &Evidence<'_>) -> Vec<Entry> {
         }
     }
     for (who, (first, last, number)) in refused {
-        let text = format!(
-            "first refused reuse of {who} on record ({} until {:.0} s later)",
-            grouped(number),
-            last - first
-        );
+        let text = format!("first {who} on record ({} until {:.0} s later)", grouped(number), last - first);
         entries.push(Entry { time: first, text });
     }
     for account in &evidence.accounts {
-        let (peer, port) = (&account.id.peer, account.id.port);
+        let (peer, port) = (&account.id.peer, account.id.port_name());
         let nearly = account.first(|sample| sample.used_ratio().is_some_and(|ratio| ratio >= NEARLY));
         if let Some(time) = nearly {
             let text = format!("{} of the pool of {peer} towards port {port} taken", percent(NEARLY));
@@ -66,6 +63,12 @@ pub(super) fn timeline(evidence: &Evidence<'_>) -> Vec<Entry> {
         }
         if let Some(time) = account.first(|sample| sample.refused() > 0) {
             let text = format!("first sign: a SYN of {peer} to port {port} met a TIME_WAIT and was refused");
+            entries.push(Entry { time: time as f64, text });
+        }
+        if let Some(time) = account.first(|sample| sample[Field::Challenged] > 0) {
+            let text = format!(
+                "first sign: a SYN of {peer} to port {port} met a connection that was still open and was refused"
+            );
             entries.push(Entry { time: time as f64, text });
         }
         if let Some(time) = account.first(|sample| sample.failed() > 0) {
@@ -111,7 +114,9 @@ fn words(event: &Event) -> Option<String> {
         Event::ListenerRestarted { port } => format!("the program on port {port} was started anew"),
         Event::TrafficStep { who, before, after } => format!(
             "connections between {} and port {} ({}) went from {before:.0} to {after:.0} per second",
-            who.peer, who.port, who.direction
+            who.peer,
+            who.port_name(),
+            who.direction
         ),
         Event::PoolKnown { who, ports, size, configured } => {
             let how = if *configured { "as configured" } else { "from its traffic" };
@@ -121,6 +126,9 @@ fn words(event: &Event) -> Option<String> {
                 who.port,
                 grouped(*size)
             )
+        }
+        Event::BlockOutgrown { who, text } => {
+            format!("of {} towards port {}, {text}", who.peer, who.port)
         }
         Event::AlertRaised(alert) => format!("ALERT {} ({}): {}", alert.alert, alert.severity, alert.text),
         Event::AlertGoesOn(alert) => {

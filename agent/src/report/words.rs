@@ -62,9 +62,10 @@ fn troubles(evidence: &Evidence<'_>) -> String {
     let overflows = evidence.host_sum(Field::ListenOverflows);
     let parts: Vec<String> = [
         (sum(|peer| peer.refused), "SYNs met a TIME_WAIT and were refused"),
+        (sum(|peer| peer.challenged), "SYNs met a connection still open here and were refused"),
         (sum(|peer| peer.failed), "attempts of this host to connect failed"),
         (sum(|peer| peer.aborted_early), "connections ended early"),
-        (sum(|peer| peer.syn_retries), "SYNs were repeated"),
+        (sum(|peer| peer.syn_retries), "SYNs were retransmitted"),
         (overflows, "times an accept queue was full"),
     ]
     .into_iter()

@@ -12,7 +12,7 @@ use super::{AlertView, RefusedConnections, View};
 use crate::{
     alert::Subject,
     config::{AlertName, Severity},
-    model::{CONNECTED_STATES, HostFigures, SelfFigures, UNCONNECTED_STATES},
+    model::{CONNECTED_STATES, CensusFigures, HostFigures, SelfFigures, UNCONNECTED_STATES},
 };
 
 pub(super) fn encode(
@@ -36,7 +36,7 @@ pub(super) fn encode(
 fn host(page: &Page, host: &HostFigures) -> prometheus::Result<()> {
     let sockets = page.gauges(
         "sockets",
-        "All TCP sockets by state as of the last census; mini-sockets by their sub-state.",
+        "All TCP sockets by state as of the last census; timewait sockets as time_wait or fin_wait2.",
         &["state"],
     )?;
     for (name, state) in CONNECTED_STATES.into_iter().chain(UNCONNECTED_STATES) {
@@ -61,12 +61,12 @@ fn host(page: &Page, host: &HostFigures) -> prometheus::Result<()> {
     )?;
     let waiting = page.gauges(
         "listen_queue",
-        "Connections waiting to be accepted, all listeners of the port together.",
+        "Connections waiting to be accepted in the fullest accept queue of the port.",
         &["port"],
     )?;
     let limits = page.gauges(
         "listen_queue_limit",
-        "Connections that may wait to be accepted, all listeners of the port together.",
+        "Backlog of the fullest accept queue of the port; the queue holds one connection more.",
         &["port"],
     )?;
     for queue in &host.listen_queues {
@@ -88,6 +88,11 @@ fn host(page: &Page, host: &HostFigures) -> prometheus::Result<()> {
         "syncookies_sent_total",
         "SYN cookies sent because a queue of pending requests was full.",
         host.syncookies_sent,
+    )?;
+    page.counter(
+        "syn_challenges_total",
+        "Segments with SYN on connections that are still open, by the kernel's own count (TcpExtTCPSYNChallenge).",
+        host.syn_challenges,
     )?;
     let sysctls = page.gauges(
         "sysctl",
@@ -129,20 +134,18 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
     }
 
     let lost =
-        page.counters("lost_total", "Events that found no room in a map of the kernel side.", &["map"])?;
+        page.counters("lost_total", "Events dropped because something was full, by what: a map or ring of the kernel side, or a list or queue of the agent (alerts, history, lookups, log).", &["map"])?;
     for loss in &figures.lost {
         lost.with_label_values(&[loss.map]).inc_by(loss.events);
     }
-    let census = &figures.census;
-    page.float("census_seconds", "CPU time of the last census.", census.cost.as_secs_f64())?;
-    page.float(
-        "census_interval_seconds",
-        "Time until the next census; it grows with the cost, to stay within the CPU budget.",
-        census.interval.as_secs_f64(),
-    )?;
-    page.gauge("census_sockets", "Sockets walked by the last census.", census.sockets)?;
-    let drift = page.register(IntGauge::new("census_drift_sockets", "TIME_WAIT and FIN_WAIT2 mini-sockets found by the last census, less the kernel's own count at the time.")?)?;
-    drift.set(census.drift);
+    census(page, &figures.census)?;
+    if let Some(challenged) = figures.challenged_drift {
+        let drift = page.register(IntGauge::new(
+            "challenged_drift_syns",
+            "Segments with SYN on open connections seen since the agent started, less the kernel's own count (TcpExtTCPSYNChallenge) in that time.",
+        )?)?;
+        drift.set(challenged);
+    }
     page.gauge("peers", "Accounts known, one per peer, port and direction.", figures.peers as u64)?;
     page.counter(
         "peers_evicted_total",
@@ -172,7 +175,7 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
     }
     page.gauge(
         "state_last_save_successful",
-        "Whether the state of alerts, which a restart needs, was saved when it last changed.",
+        "Whether what a restart needs, the state of alerts and the known pools, was saved when it last changed.",
         u64::from(figures.state_last_save_successful),
     )?;
     if let Some(history) = &figures.history {
@@ -193,6 +196,29 @@ fn itself(page: &Page, figures: &SelfFigures) -> prometheus::Result<()> {
         "Whether the last configuration that was given is in force.",
         u64::from(figures.config_last_reload_successful),
     )
+}
+
+fn census(page: &Page, census: &CensusFigures) -> prometheus::Result<()> {
+    page.float("census_seconds", "CPU time of the last census.", census.cost.as_secs_f64())?;
+    page.float(
+        "census_interval_seconds",
+        "Time until the next census; it grows with the cost, to stay within the CPU budget.",
+        census.interval.as_secs_f64(),
+    )?;
+    page.gauge("census_sockets", "Sockets counted by the last census.", census.sockets)?;
+    page.gauge(
+        "census_sockets_without_account",
+        "Sockets found by the last census whose peers have no account, because the map of accounts is full; they are counted in peer=\"other\".",
+        census.without_account,
+    )?;
+    let drift = page.register(IntGauge::new(
+        "census_drift_sockets",
+        "TIME_WAIT and FIN_WAIT2 sockets found by the last census, minus the kernel's own count at the time.",
+    )?)?;
+    drift.set(census.drift);
+    let lasting = page.register(IntGauge::new("census_lasting_drift_sockets", "TIME_WAIT and FIN_WAIT2 sockets by which each of the last censuses was off the kernel's own counts before and after it, at least; negative where it found fewer.")?)?;
+    lasting.set(census.lasting_drift);
+    Ok(())
 }
 
 /// Whether each alert is raised. Those about the host are there from the start, the others from when they are pending.

@@ -25,7 +25,7 @@ pub trait Lookup: Send + Sync {
     /// In words for whoever asked.
     fn events(&self, span: Span, most: usize) -> anyhow::Result<Vec<Happened>>;
 
-    /// All ports of an account now; of a group, those of the address with the most sockets.
+    /// All ports of an account now; those of the pair of addresses, the peer's and ours, with the most sockets.
     ///
     /// # Errors
     /// In words for whoever asked.

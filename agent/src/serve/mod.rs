@@ -143,7 +143,7 @@ pub fn render(view: &View, refused: &RefusedConnections) -> anyhow::Result<Vec<u
     let mut body = Vec::with_capacity(256 * 1024 + BODY_BYTES * view.snapshot.accounts.len());
     fixed::encode(view, refused, &mut body)?;
     peers::encode(&view.snapshot, &mut body);
-    names::encode(&view.snapshot.names, &mut body);
+    names::encode(&view.snapshot.names, view.snapshot.taken.monotonic_ns, &mut body);
     Ok(body)
 }
 

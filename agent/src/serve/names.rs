@@ -2,11 +2,11 @@
 
 use probe_ebpf::account::CONNECT_BOUNDS_NS;
 
-use super::text::{Kind, Labels, Text};
+use super::text::{Float, Kind, Labels, Text};
 use crate::model::names::{FAILOVER_BOUNDS_NS, NameFigures, Outcome, Part};
 
-/// Writes every family, whether a name is watched or not.
-pub(super) fn encode(names: &[NameFigures], body: &mut Vec<u8>) {
+/// Writes every family, whether a name is watched or not. `now` is monotonic, in nanoseconds.
+pub(super) fn encode(names: &[NameFigures], now: u64, body: &mut Vec<u8>) {
     let mut text = Text::new(body);
     let labels =
         |figures: &NameFigures| Labels::new(&[("name", &figures.id.name), ("port", &figures.id.port)]);
@@ -41,6 +41,24 @@ pub(super) fn encode(names: &[NameFigures], body: &mut Vec<u8>) {
     );
     for name in names {
         text.sample(family, &labels(name), None, name.stale_connections());
+    }
+    let family = "tcpwarden_watched_name_stale_seconds";
+    text.family(
+        family,
+        Kind::Gauge,
+        "Time for which processes have gone on connecting to an address that a watched name no longer lists, and not to one that took its place; 0 if none does.",
+    );
+    for name in names {
+        text.sample(family, &labels(name), None, Float(name.stale_seconds(now)));
+    }
+    let family = "tcpwarden_watched_name_stale_failing";
+    text.family(
+        family,
+        Kind::Gauge,
+        "1 while connections to an address that a watched name no longer lists fail, whichever process opens them; else 0.",
+    );
+    for name in names {
+        text.sample(family, &labels(name), None, u64::from(name.stale_fails()));
     }
     let family = "tcpwarden_failover_seconds";
     text.family(

@@ -1,8 +1,8 @@
 //! The per-peer families, written straight from the snapshot.
 
 use probe_ebpf::account::{
-    BOUNDS, CONNECT_BOUNDS_NS, ClosedBy, ConnectFailure, Histogram, LIFETIME_BOUNDS_NS, REUSE_BOUNDS_NS,
-    RefusalAnswer,
+    BOUNDS, CONNECT_BOUNDS_NS, CONNECT_FAILURES, ClosedBy, Histogram, LIFETIME_BOUNDS_NS, LONG_DELAY_NS,
+    PATIENCE_NS, REUSE_BOUNDS_NS, RefusalAnswer, ReuseClock, Waits,
 };
 
 use std::sync::Arc;
@@ -35,6 +35,8 @@ enum Samples {
     /// One per value of a label.
     By(&'static str, fn(&ExportedAccount) -> Vec<(&'static str, u64)>),
     Histogram(&'static [u64; BOUNDS], fn(&ExportedAccount) -> &Histogram),
+    /// A histogram with one bound, in nanoseconds.
+    Waits(u64, fn(&ExportedAccount) -> &Waits),
     /// One for the accounts whose pool is known so far.
     Pool(fn(&PoolFigures) -> Option<f64>),
     /// One for the accounts of which it is known.
@@ -49,11 +51,13 @@ const INBOUND: Shown = |direction, _| direction == Direction::Inbound;
 const OUTBOUND: Shown = |direction, _| direction == Direction::Outbound;
 const TIME_WAIT: Shown = |direction, tells| direction == Direction::Inbound && tells.time_wait;
 
-const FAMILIES: [Family; 30] = [
+const CHALLENGED: Shown = |_, tells| tells.challenged;
+
+const FAMILIES: [Family; 45] = [
     Family {
         name: "tcpwarden_peer_sockets",
         kind: Kind::Gauge,
-        help: "Sockets with this peer by TCP state as of the last census; mini-sockets by their sub-state.",
+        help: "Sockets with this peer by TCP state as of the last census; timewait sockets as time_wait or fin_wait2.",
         shown: ALWAYS,
         samples: Samples::By("state", |account| {
             CONNECTED_STATES
@@ -94,44 +98,45 @@ const FAMILIES: [Family; 30] = [
     Family {
         name: "tcpwarden_peer_aborted_early_total",
         kind: Kind::Counter,
-        help: "Connections of the peer that ended within probe.aborted_within though it had said something, after fewer than probe.aborted_bytes of ours.",
+        help: "Connections of the peer that we ended within probe.aborted_within after fewer than probe.aborted_bytes of ours, though it had sent as many.",
         shown: |direction, tells| direction == Direction::Inbound && tells.aborted_early,
         samples: Samples::One(|account, _| account.counters.aborted_early),
+    },
+    Family {
+        name: "tcpwarden_peer_answered_total",
+        kind: Kind::Counter,
+        help: "Closed connections of the peer that we sent at least probe.aborted_bytes on.",
+        shown: |direction, tells| direction == Direction::Inbound && tells.aborted_early,
+        samples: Samples::One(|account, _| account.counters.answered),
     },
     Family {
         name: "tcpwarden_peer_syns_total",
         kind: Kind::Counter,
         help: "SYNs: sent by us for the first time (outbound), received for the first time (inbound, with the SYN watch).",
         shown: |direction, tells| direction == Direction::Outbound || tells.syn_watch,
-        samples: Samples::One(|account, _| match account.direction {
-            Direction::Inbound => account.counters.watched_syns,
-            Direction::Outbound => account.counters.syns,
-        }),
+        samples: Samples::One(|account, tells| tells.syns(account.direction, &account.counters).first),
     },
     Family {
         name: "tcpwarden_peer_syn_retries_total",
         kind: Kind::Counter,
-        help: "SYNs repeated: by us (outbound), by the peer (inbound: on a pending request or into TIME_WAIT; with the SYN watch, all).",
+        help: "Retransmitted SYNs: ours (outbound), the peer's (inbound: on a pending request, into TIME_WAIT or on an open connection; with the SYN watch, all).",
         shown: |direction, tells| match direction {
             Direction::Inbound => tells.synack_retries || tells.syn_watch,
             Direction::Outbound => tells.retransmits,
         },
-        samples: Samples::One(|account, tells| match account.direction {
-            Direction::Inbound if tells.syn_watch => account.counters.watched_syn_retries,
-            _ => account.counters.syn_retries,
-        }),
+        samples: Samples::One(|account, tells| tells.syns(account.direction, &account.counters).repeated),
     },
     Family {
         name: "tcpwarden_peer_synack_retries_total",
         kind: Kind::Counter,
-        help: "SYN-ACKs we repeated, whether by our timer or because the peer repeated its SYN.",
+        help: "Retransmitted SYN-ACKs, by our timer or because the peer retransmitted its SYN.",
         shown: |direction, tells| direction == Direction::Inbound && tells.synack_retries,
         samples: Samples::One(|account, _| account.counters.synack_retries),
     },
     Family {
         name: "tcpwarden_peer_retransmits_total",
         kind: Kind::Counter,
-        help: "Segments other than SYN and SYN-ACK that we repeated.",
+        help: "Retransmitted segments other than SYN and SYN-ACK.",
         shown: |_, tells| tells.retransmits,
         samples: Samples::One(|account, _| account.counters.retransmits),
     },
@@ -157,22 +162,22 @@ const FAMILIES: [Family; 30] = [
         help: "Connection attempts of ours that failed, by reason.",
         shown: OUTBOUND,
         samples: Samples::By("reason", |account| {
-            let failures = &account.counters.connect_failures;
-            vec![
-                ("timeout", failures[ConnectFailure::Timeout as usize]),
-                ("refused", failures[ConnectFailure::Refused as usize]),
-                ("unreachable", failures[ConnectFailure::Unreachable as usize]),
-                ("reset", failures[ConnectFailure::Reset as usize]),
-                ("other", failures[ConnectFailure::Other as usize]),
-            ]
+            CONNECT_FAILURES.into_iter().zip(account.counters.connect_failures).collect()
         }),
     },
     Family {
         name: "tcpwarden_peer_connect_failure_seconds_total",
         kind: Kind::Counter,
-        help: "Time that failed connection attempts of ours took, from the SYN to the failure.",
+        help: "Time that failed connection attempts of ours took, from connect() to the failure.",
         shown: OUTBOUND,
         samples: Samples::Seconds(|account| account.counters.connect_lost_ns),
+    },
+    Family {
+        name: "tcpwarden_peer_connect_abandoned_seconds",
+        kind: Kind::Histogram,
+        help: "Time from connect() until our program closed the socket, of connection attempts without an answer by then.",
+        shown: OUTBOUND,
+        samples: Samples::Waits(PATIENCE_NS, |account| &account.counters.abandoned),
     },
     Family {
         name: "tcpwarden_peer_last_success_timestamp_seconds",
@@ -184,21 +189,21 @@ const FAMILIES: [Family; 30] = [
     Family {
         name: "tcpwarden_peer_last_failure_timestamp_seconds",
         kind: Kind::Gauge,
-        help: "When a connection attempt of ours last failed or had to repeat its SYN.",
+        help: "When a connection attempt of ours last failed or had to retransmit its SYN.",
         shown: OUTBOUND,
         samples: Samples::When(|account| account.calls.last_failure_ns),
     },
     Family {
         name: "tcpwarden_peer_caller_info",
         kind: Kind::Gauge,
-        help: "Processes that called this peer last, three at most.",
+        help: "Processes that last opened connections to this peer, three at most.",
         shown: OUTBOUND,
         samples: Samples::Names("process", |account| &account.callers),
     },
     Family {
         name: "tcpwarden_peer_stalled_sockets",
         kind: Kind::Gauge,
-        help: "Connections of ours that have waited for an answer for longer than census.stalled_after, as of the last census.",
+        help: "Connections of ours that have waited for an answer for longer than census.stalled_after and than is usual for the destination, as of the last census.",
         shown: |direction, tells| direction == Direction::Outbound && tells.stalled,
         samples: Samples::One(|account, _| u64::from(account.stalled)),
     },
@@ -228,6 +233,16 @@ const FAMILIES: [Family; 30] = [
         }),
     },
     Family {
+        name: "tcpwarden_peer_port_reuse_clocks_total",
+        kind: Kind::Counter,
+        help: "New connections of the peer on a 4-tuple seen before, where both carried timestamps, by whether these are of the same clock.",
+        shown: |direction, tells| direction == Direction::Inbound && tells.timestamps,
+        samples: Samples::By("clock", |account| {
+            let clocks = &account.counters.reuse_clocks;
+            vec![("same", clocks[ReuseClock::Same as usize]), ("other", clocks[ReuseClock::Other as usize])]
+        }),
+    },
+    Family {
         name: "tcpwarden_peer_time_wait_answers_total",
         kind: Kind::Counter,
         help: "SYNs that TIME_WAIT refused, by how they were answered: a bare ACK, a RST, or nothing, as the kernel limits its answers.",
@@ -244,21 +259,65 @@ const FAMILIES: [Family; 30] = [
     Family {
         name: "tcpwarden_peer_refused_attempts_total",
         kind: Kind::Counter,
-        help: "Connection attempts that TIME_WAIT refused at first, by how they ended: connected after the peer's RST, connected after a retry, given up.",
+        help: "Connection attempts that TIME_WAIT refused at first, by how they ended: connected after the peer's RST, connected after a retry, connected from another port, given up.",
         shown: TIME_WAIT,
         samples: Samples::By("end", |account| {
-            let [reset, retry] = account.counters.refused_connected;
+            let [reset, retry, other_port] = account.counters.refused_connected;
             vec![
                 (End::Reset.name(), reset),
                 (End::Retry.name(), retry),
+                (End::OtherPort.name(), other_port),
                 (End::GaveUp.name(), account.gave_up),
+            ]
+        }),
+    },
+    Family {
+        name: "tcpwarden_peer_refused_attempt_seconds",
+        kind: Kind::Histogram,
+        help: "Time from the first SYN that TIME_WAIT refused until the attempt connected, of those that did.",
+        shown: TIME_WAIT,
+        samples: Samples::Waits(LONG_DELAY_NS, |account| &account.counters.refused_delay),
+    },
+    Family {
+        name: "tcpwarden_peer_refused_attempts_late_total",
+        kind: Kind::Counter,
+        help: "Connection attempts that TIME_WAIT refused and that still tried, or connected, more than 0.9 s later.",
+        shown: TIME_WAIT,
+        samples: Samples::One(|account, _| account.counters.refused_late),
+    },
+    Family {
+        name: "tcpwarden_peer_challenged_syns_total",
+        kind: Kind::Counter,
+        help: "SYNs received on a connection that is still open here and answered by a challenge ACK (RFC 5961), by the state of that connection.",
+        shown: CHALLENGED,
+        samples: Samples::By("state", |account| account.challenged_by_state().collect()),
+    },
+    Family {
+        name: "tcpwarden_peer_challenged_duplicates_total",
+        kind: Kind::Counter,
+        help: "Of these, late copies of the SYN or SYN-ACK by which the connection itself began.",
+        shown: CHALLENGED,
+        samples: Samples::One(|account, _| account.counters.challenged_duplicates),
+    },
+    Family {
+        name: "tcpwarden_peer_challenged_attempts_total",
+        kind: Kind::Counter,
+        help: "Connection attempts that a connection still open refused at first, by how they ended: connected after the peer's RST, connected after a retry, connected from another port, given up.",
+        shown: |direction, tells| direction == Direction::Inbound && tells.challenged,
+        samples: Samples::By("end", |account| {
+            let [reset, retry, other_port] = account.counters.challenged_connected;
+            vec![
+                (End::Reset.name(), reset),
+                (End::Retry.name(), retry),
+                (End::OtherPort.name(), other_port),
+                (End::GaveUp.name(), account.challenged_gave_up),
             ]
         }),
     },
     Family {
         name: "tcpwarden_peer_source_ports",
         kind: Kind::Gauge,
-        help: "Different source ports the peer was seen to use of late.",
+        help: "Distinct source ports of the peer recently seen.",
         shown: INBOUND,
         samples: Samples::Pool(|pool| Some(f64::from(pool.source_ports))),
     },
@@ -293,7 +352,7 @@ const FAMILIES: [Family; 30] = [
     Family {
         name: "tcpwarden_peer_pool_confidence",
         kind: Kind::Gauge,
-        help: "How surely the peer's next connection comes from the pool as observed, 0 to 1; it is taken for known from 0.98 on.",
+        help: "Confidence that the peer's next connection comes from the observed pool, 0 to 1; trusted from 0.98.",
         shown: INBOUND,
         samples: Samples::Pool(|pool| Some(pool.confidence)),
     },
@@ -305,9 +364,26 @@ const FAMILIES: [Family; 30] = [
         samples: Samples::Pool(|pool| pool.configured.as_ref().map(|_| f64::from(pool.outside))),
     },
     Family {
+        name: "tcpwarden_peer_pool_reachable_ports",
+        kind: Kind::Gauge,
+        help: "Ports of the pool that can come to this server: all of them, or the part that a balancer sends here by a hash of the source port; absent while the agent learns which.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| pool.reachable.map(f64::from)),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_used_ports",
+        kind: Kind::Gauge,
+        help: "Ports of the peer (outbound: of ours) taken by TIME_WAIT or a live connection; with several local addresses, at the one with the most.",
+        shown: ALWAYS,
+        samples: Samples::Known(|account| match account.direction {
+            Direction::Inbound => Some(account.pool.as_ref()?.load.used()),
+            Direction::Outbound => Some(account.ephemeral?.load.used()),
+        }),
+    },
+    Family {
         name: "tcpwarden_peer_pool_used_ratio",
         kind: Kind::Gauge,
-        help: "Ports that TIME_WAIT or a live connection keeps, of those in the pool (the configured one, else the observed one; outbound, ours).",
+        help: "Share of the ports that can come to this server (outbound: of our ports) taken by TIME_WAIT or a live connection; with several local addresses, at the one with the most.",
         shown: ALWAYS,
         samples: Samples::Known(|account| match account.direction {
             Direction::Inbound => account.pool.as_ref()?.used_ratio(),
@@ -317,12 +393,53 @@ const FAMILIES: [Family; 30] = [
     Family {
         name: "tcpwarden_peer_pool_exhaustion_seconds",
         kind: Kind::Gauge,
-        help: "Seconds until no port is left at this rate; +Inf when the load levels off below, or when TIME_WAIT does not stand in the way.",
+        help: "Seconds until no port is free or, of a pool handed out in turn, until the first port comes back here that TIME_WAIT still keeps; +Inf if not expected at the current rate; absent without a forecast, as where ports are drawn at random.",
         shown: ALWAYS,
         samples: Samples::Known(|account| match account.direction {
             Direction::Inbound => account.pool.as_ref()?.exhaustion_seconds,
             Direction::Outbound => Some(account.ephemeral?.exhaustion_seconds),
         }),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_forecast_confidence",
+        kind: Kind::Gauge,
+        help: "Confidence in the forecast of pool_exhaustion_seconds, 0 to 1; halved by each one that did not come true.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| Some(pool.forecast_confidence)),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_allocations_per_second",
+        kind: Kind::Gauge,
+        help: "Ports that the peer hands out per second towards all servers together; known where it hands them out in turn.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| Some(pool.turn.as_ref()?.rate)),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_round_seconds",
+        kind: Kind::Gauge,
+        help: "Seconds that one round takes through a pool that is handed out in turn, at this rate.",
+        shown: INBOUND,
+        samples: Samples::Pool(|pool| Some(pool.turn.as_ref()?.round_seconds)),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_returning_ratio",
+        kind: Kind::Gauge,
+        help: "Share of the ports used here that come back here after so many rounds and not before; below 1 in sum where other servers get some.",
+        shown: INBOUND,
+        samples: Samples::KnownBy("rounds", |account| {
+            let turn = account.pool.as_ref().and_then(|pool| pool.turn.as_ref());
+            let shares = turn.and_then(|turn| turn.returning.as_ref());
+            shares.map_or_else(Vec::new, |shares| {
+                ["1", "2", "3", "4", "5", "6"].into_iter().zip(shares.iter().copied()).collect()
+            })
+        }),
+    },
+    Family {
+        name: "tcpwarden_peer_pool_expected_refused_ratio",
+        kind: Kind::Gauge,
+        help: "Share of the peer's SYNs here that TIME_WAIT will refuse at this rate, where ports are drawn at random; that will meet a TIME_WAIT, where they are handed out in turn (known from the second round on).",
+        shown: INBOUND,
+        samples: Samples::Pool(PoolFigures::expected_refused_ratio),
     },
 ];
 
@@ -378,6 +495,10 @@ fn samples(
             let Histogram { buckets, sum_ns } = histogram(account);
             text.histogram(family.name, labels, bounds.as_slice(), buckets, *sum_ns);
         }
+        Samples::Waits(bound, waits) => {
+            let Waits { buckets, sum_ns } = waits(account);
+            text.histogram(family.name, labels, &[*bound], buckets, *sum_ns);
+        }
         Samples::Pool(value) => {
             if let Some(value) = account.pool.as_ref().and_then(value) {
                 text.sample(family.name, labels, None, Float(value));
@@ -398,8 +519,8 @@ fn samples(
 
 fn labels(account: &ExportedAccount) -> Labels {
     let direction = account.direction.name();
-    match &account.who {
-        Some((peer, port)) => Labels::new(&[("peer", peer), ("port", port), ("direction", &direction)]),
+    match account.id() {
+        Some(id) => Labels::new(&[("peer", &id.peer), ("port", &id.port_name()), ("direction", &direction)]),
         None => Labels::new(&[("peer", &"other"), ("port", &"other"), ("direction", &direction)]),
     }
 }

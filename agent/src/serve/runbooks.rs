@@ -7,6 +7,7 @@ pub(super) fn page(name: AlertName) -> &'static str {
     match name {
         AlertName::TimeWaitNearPoolLimit => include_str!("../../../docs/runbooks/TimeWaitNearPoolLimit.md"),
         AlertName::PortReuseRefused => include_str!("../../../docs/runbooks/PortReuseRefused.md"),
+        AlertName::HalfOpenConnections => include_str!("../../../docs/runbooks/HalfOpenConnections.md"),
         AlertName::PoolDiffers => include_str!("../../../docs/runbooks/PoolDiffers.md"),
         AlertName::SynRetriesHigh => include_str!("../../../docs/runbooks/SynRetriesHigh.md"),
         AlertName::TimeWaitNearBucketLimit => {

@@ -1,6 +1,9 @@
 //! What is heard from the thread that asks.
 
-use crate::api::{Account, Alert, Census, Overview, Ports, Second};
+use crate::{
+    api::{Account, Alert, Census, Overview, Ports, Second},
+    model::PortName,
+};
 
 /// Which account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +56,11 @@ impl Who {
     /// Whose figures these are.
     pub fn of(account: &Account) -> Self {
         Self { peer: account.peer.clone(), port: account.port, direction: account.direction.clone() }
+    }
+
+    /// Its port as it is written.
+    pub fn port_name(&self) -> Option<PortName> {
+        Some(PortName::new(self.port?, &self.direction))
     }
 
     /// Whether an alert is about it.

@@ -89,7 +89,7 @@ impl Row {
     }
 
     fn of_sockets(peer: &PeerSockets) -> Self {
-        let PeerSockets { peer, port, direction, sockets } = peer.clone();
+        let PeerSockets { peer, port, direction, sockets, .. } = peer.clone();
         Self {
             who: Who { peer, port: Some(port).filter(|port| *port > 0), direction },
             sockets,
@@ -207,7 +207,7 @@ impl Column {
                 None => String::new(),
             },
             Self::Peer => visible(&row.who.peer),
-            Self::Port => row.who.port.map_or_else(String::new, |port| port.to_string()),
+            Self::Port => row.who.port_name().map_or_else(String::new, |port| port.to_string()),
             Self::Direction => if row.who.direction == "inbound" { "in" } else { "out" }.to_owned(),
             Self::Used => row.used.map_or_else(String::new, |used| format!("{:.0}%", used * 100.0)),
             Self::Left => row.left.map_or_else(String::new, roughly),

@@ -14,8 +14,8 @@ use super::{
     state::{Action, State},
 };
 use crate::api::{
-    Account, Agent, Alert, Census, Host, Overview, PeerSockets, Pool, PortRange, PortRun, Ports, Second,
-    TimeWaitSyns,
+    Account, Agent, Alert, Census, Host, Outgrown, Overview, PeerSockets, Pool, PortRange, PortRun, Ports,
+    Second, TimeWaitSyns, Turn,
 };
 
 fn drawn(state: &State, width: u16, height: u16) -> Buffer {
@@ -80,7 +80,8 @@ fn account(peer: &str, port: u16, direction: &str, time_wait: u32, established: 
         connections: u64::from(time_wait),
         closes: [("local".to_owned(), u64::from(time_wait))].into(),
         syn_retries: 0,
-        time_wait_syns: Some(TimeWaitSyns { accepted: 0, refused: 0 }),
+        time_wait_syns: Some(TimeWaitSyns { accepted: 0, refused: 0, connected: 0, gave_up: 0, late: 0 }),
+        challenged_syns: None,
         connect_failures: [("timeout".to_owned(), 0)].into(),
         pool: None,
         processes: Vec::new(),
@@ -93,17 +94,27 @@ fn nat() -> Account {
     Account {
         connections_per_second: 478.0,
         syn_retries: 7,
-        time_wait_syns: Some(TimeWaitSyns { accepted: 12, refused: 3 }),
+        time_wait_syns: Some(TimeWaitSyns { accepted: 12, refused: 3, connected: 2, gave_up: 1, late: 1 }),
         pool: Some(Pool {
             source: Some("observed".to_owned()),
             ranges: vec![PortRange { low: 2_048, high: 16_383, step: 1 }],
             size: Some(14_336),
+            local_address: None,
+            local_addresses: 1,
             taken: 9_140.0,
             time_wait: 9_140.0,
             time_wait_per_second: 478.0,
+            reachable_ports: Some(14_336),
+            gaps: None,
+            learning: false,
             used_ratio: Some(0.6376),
             seconds_left: Some(11.0),
+            forecast_confidence: Some(1.0),
             ports_seen: Some(14_336),
+            turn: None,
+            chance: None,
+            outgrown: None,
+            circling: None,
         }),
         ..account("10.0.1.11", 443, "inbound", 9_140, 0)
     }
@@ -287,6 +298,70 @@ fn a_peer_at_80_by_24_with_its_pool_as_a_block() {
 }
 
 #[test]
+fn a_block_that_was_outgrown_is_told_unless_an_alert_tells_it() {
+    let text = "14 of 15 attempts that TIME_WAIT refused in the last minute came from ports 1344-1407: one machine or subscriber behind this \
+                address has outgrown its block of 64 ports";
+    let outgrown = Outgrown {
+        blocks: vec![PortRange { low: 1_344, high: 1_407, step: 1 }],
+        refused: 14,
+        all_refused: 15,
+        seconds: 60,
+        text: text.to_owned(),
+    };
+    let account = nat();
+    let pool = account.pool.clone().map(|pool| Pool { outgrown: Some(outgrown), ..pool });
+    let mut state = state();
+    press(&mut state, KeyCode::Enter);
+    let account = Account { pool, ..account };
+    let figures = daemon(vec![account.clone()], Vec::new());
+    state.hear(News { figures: Ok(figures), detail: Some(detail()) });
+    assert_eq!(
+        screen(&state, 80, 24)[2..5],
+        [
+            "14 of 15 attempts that TIME_WAIT refused in the last minute came from ports",
+            "1344-1407: one machine or subscriber behind this address has outgrown its block",
+            "of 64 ports",
+        ]
+    );
+    let alert = Alert { alert: "PortReuseRefused".to_owned(), ..alert() };
+    state.hear(News { figures: Ok(daemon(vec![account], vec![alert])), detail: Some(detail()) });
+    assert!(!screen(&state, 80, 24).join(" ").contains("1344-1407"));
+}
+
+/// One of several servers behind round robin, as [`Turn::text`] is made by the agent.
+#[test]
+fn how_a_peer_goes_round_its_pool_is_told_in_words() {
+    let text = "hands its ports out in turn, 150 a second over all servers (50 here): one round takes 27 s, less than the 60 s of a TIME_WAIT; 99 % of \
+                the ports used here come back here after 3 rounds (82 s), none sooner; so none of its SYNs is expected to meet a TIME_WAIT here";
+    let turn = Turn {
+        per_second: 150.0,
+        round_seconds: 27.3,
+        returning: Some(vec![0.0, 0.01, 0.99, 0.0, 0.0, 0.0]),
+        expected_refused_ratio: Some(0.0),
+        text: text.to_owned(),
+    };
+    let account = nat();
+    let pool = account.pool.clone().map(|pool| Pool { turn: Some(turn), seconds_left: None, ..pool });
+    let figures = daemon(vec![Account { pool, ..account }], Vec::new());
+    let mut state = state();
+    press(&mut state, KeyCode::Enter);
+    state.hear(News { figures: Ok(figures), detail: Some(detail()) });
+    assert_eq!(
+        screen(&state, 80, 24)[1..9],
+        [
+            "10.0.1.11 inbound port 443",
+            "It hands its ports out in turn, 150 a second over all servers (50 here): one",
+            "round takes 27 s, less than the 60 s of a TIME_WAIT; 99 % of the ports used here",
+            "come back here after 3 rounds (82 s), none sooner; so none of its SYNs is",
+            "expected to meet a TIME_WAIT here",
+            "pool 2048-16383, 14336 ports, observed  63.8% used",
+            "no SYN meets a TIME_WAIT at this rate  478.0 connections/s  time_wait 9140",
+            "SYNs into TIME_WAIT: 12 accepted, 3 refused  SYNs repeated 7  connections 9140",
+        ]
+    );
+}
+
+#[test]
 fn a_peer_in_a_small_terminal_and_in_a_large_one() {
     assert_eq!(
         screen(&opened(), 40, 10)[1..8],
@@ -455,6 +530,7 @@ fn without_a_daemon_there_are_sockets_only() {
         port,
         direction: "inbound".to_owned(),
         sockets: sockets.iter().map(|(state, count)| ((*state).to_owned(), *count)).collect(),
+        by_local_address: std::collections::BTreeMap::new(),
     };
     let census = Census {
         source: "netlink",

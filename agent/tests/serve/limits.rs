@@ -83,6 +83,7 @@ fn an_answer_that_is_not_taken_is_cut() {
         calls: Calls::default(),
         callers: Vec::new(),
         gave_up: 0,
+        challenged_gave_up: 0,
         pool: None,
         ephemeral: None,
     };

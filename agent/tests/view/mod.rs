@@ -14,7 +14,7 @@ use tcpwarden::{
         AccountId, CensusFigures, Direction, ExportedAccount, HistoryFigures, HostFigures, LostFigures,
         NotificationFigures, Peer, ProbeFigures, QueueFigures, RunFigures, SelfFigures, Snapshot, Tells,
         names::{AddressFigures, Between, NameFigures, Outcome, Standing, WatchId},
-        pool::{Load, PoolFigures, Ranges},
+        pool::{Load, PoolFigures, Ranges, Turn},
         refusals::Clocks,
     },
     serve::AlertView,
@@ -29,6 +29,7 @@ fn account(who: Option<(Peer, u16)>, direction: Direction) -> ExportedAccount {
         stalled: 0,
         connections_per_second: 0.0,
         gave_up: 0,
+        challenged_gave_up: 0,
         calls: Calls::default(),
         callers: Vec::new(),
         pool: None,
@@ -42,13 +43,37 @@ fn pool() -> PoolFigures {
         bounds: Some((2_048, 2_111)),
         observed: Ranges::whole(&[(2_048, 2_111)]),
         confidence: 0.99,
+        is_known: true,
+        remembered: false,
         configured: Some(Ranges::whole(&[(2_000, 2_127)])),
         outside: 0,
+        reachable: Some(128),
+        gaps: None,
+        elsewhere: None,
+        is_learning: false,
+        local: Some([192, 0, 2, 1].into()),
+        local_addresses: 1,
         load: Load { time_wait: 31.0, live: 1.0, rate: 1.0, ends: [0.5; 60] },
         accepted: 4.0,
         refused: 8.0,
+        same_clock: 0.0,
+        other_clock: 0.0,
         accepts_reuse: false,
+        turn: Some(Turn {
+            rate: 150.0,
+            round_seconds: 27.3,
+            returning: Some(vec![0.33, 0.22, 0.15, 0.1, 0.07, 0.04]),
+            refusal_seconds: 13.5,
+            is_withdrawn: false,
+            refused_share: 0.55,
+            is_at_limit: false,
+            next_met: None,
+        }),
+        chance: None,
+        outgrown: None,
+        circling: None,
         exhaustion_seconds: Some(f64::INFINITY),
+        forecast_confidence: 1.0,
     }
 }
 
@@ -62,6 +87,7 @@ fn watched_name() -> NameFigures {
         connections,
         called_ns: 0,
         processes: Vec::new(),
+        stale_use: None,
     };
     let mut resolve = none;
     (resolve.buckets[1], resolve.sum_ns) = (60, 90_000_000);
@@ -91,9 +117,14 @@ pub fn snapshot() -> Snapshot {
     nat.counters.reuse.buckets[7] = 5;
     nat.sockets[state::TIME_WAIT as usize] = 41;
     nat.counters.time_wait_accepted = 4;
+    nat.counters.reuse_clocks = [5, 2];
     nat.counters.time_wait_refused = [5, 1, 2];
-    nat.counters.refused_connected = [2, 1];
+    nat.counters.refused_connected = [2, 1, 0];
     nat.gave_up = 3;
+    nat.counters.challenged_syns[1] = 9;
+    nat.counters.challenged_duplicates = 1;
+    nat.counters.challenged_connected = [1, 0, 0];
+    nat.challenged_gave_up = 2;
     nat.pool = Some(pool());
     let mut backend = account(Some((Peer::Address([192, 0, 2, 1].into()), 5432)), Direction::Outbound);
     backend.counters.connect_lost_ns = 14_500_000_000;
@@ -115,9 +146,11 @@ pub fn snapshot() -> Snapshot {
             resets_peer: true,
             resets_local: true,
             time_wait: true,
+            challenged: true,
             syn_watch: false,
             stalled: true,
             aborted_early: true,
+            timestamps: true,
         },
         taken: Clocks { monotonic_ns: 100_000_000_000, unix_seconds: 1_795_000_100.5 },
         refused_reuses: Arc::default(),
@@ -141,9 +174,12 @@ pub fn snapshot() -> Snapshot {
             census: CensusFigures {
                 cost: Duration::from_millis(2),
                 sockets: 42,
+                without_account: 3,
                 drift: -1,
+                lasting_drift: -1,
                 interval: Duration::from_secs(1),
             },
+            challenged_drift: Some(-2),
             peers: 2,
             peers_evicted: 1,
             recorded_peers: 1,

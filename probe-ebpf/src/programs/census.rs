@@ -9,20 +9,23 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use probe_ebpf::{
-    account::{Address, INBOUND, OUTBOUND},
+    account::{Account, Address, INBOUND, OUTBOUND, PeerKey, Waiting},
     connection::{Connection, ESTABLISHED_FLAG, FourTuple, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
     port::{LISTENING, Port, SHARED},
     sweep::{
-        PORTS_ONLY, STATES, Sweep,
-        state::{ESTABLISHED, LISTEN, NEW_SYN_RECV, SYN_RECV, SYN_SENT, TIME_WAIT},
+        LocalKey, LocalSockets, PORTS_ONLY, STATES, Sweep,
+        state::{LISTEN, NEW_SYN_RECV, SYN_RECV, SYN_SENT, TIME_WAIT},
     },
+    tally::Tally,
 };
 
 use crate::{
-    accounts::{account, direction_of_port, fills_in, half_open_account, key, mark_source_port},
+    accounts::{direction_of_port, fills_in, key, mark_source_port, open, overflow},
     constants::TW_SUBSTATE,
-    maps::{CONNECTIONS, PORTS, SWEEP},
-    socket::{Common, Progress, field, ticks},
+    maps::{CONNECTIONS, HALF_OPEN, LOCAL_ADDRESSES, PEERS, PORTS, SWEEP, tally},
+    printed::field_of,
+    socket::{Common, ticks, was_accepted},
+    waits,
 };
 
 /// `struct bpf_iter__tcp` (net/ipv4/tcp_ipv4.c): each pointer takes 8 bytes.
@@ -65,7 +68,9 @@ fn try_census(sk: *const c_void) -> Option<()> {
             (*port).mark = LISTENING;
         } else {
             count_on_port(port, &*sweep);
-            if (*port).mark != LISTENING && was_service(&*port, tuple.local_port, &*sweep) {
+            if (*port).mark != LISTENING
+                && (was_service(&*port, tuple.local_port, &*sweep) || was_accepted(sk))
+            {
                 (*port).mark = bpf_ktime_get_ns();
             }
         }
@@ -79,49 +84,106 @@ fn try_census(sk: *const c_void) -> Option<()> {
         return Some(());
     }
     let direction = direction_in_census(sk, common, &tuple);
-    let key = key(&tuple, direction);
-    let row = if state == SYN_RECV { half_open_account(&key) } else { account(&key) }?;
+    let mut key = key(&tuple, direction);
+    // SAFETY: `port` points into a live array map.
+    if direction == INBOUND && state != SYN_RECV && unsafe { is_ephemeral(&key, &*port) } {
+        key = key.ephemeral();
+    }
+    // SAFETY: `sweep` points into a live array map that only this program writes.
+    let row = unsafe { account_in_walk(&key, state, sweep) }?;
     // SAFETY: `row` points into a live map value whose `sockets` only this program writes.
     unsafe {
         if (*row).generation != (*sweep).generation {
             (*row).sockets = [0; STATES];
-            (*row).stalled = 0;
-            (*row).elsewhere = 0;
+            (*row).waiting = Waiting::NONE;
+            (*row).live_at_local = 0;
+            (*row).time_wait_at_local = 0;
             (*row).local = Address([0; 16]);
             (*row).generation = (*sweep).generation;
             (*row).fills_in = u32::from(fills_in(&key, (*sweep).generation));
         }
         (*row).sockets[state as usize & (STATES - 1)] += 1;
-        if direction == OUTBOUND {
-            if (*row).local == Address([0; 16]) {
-                (*row).local = tuple.local;
-            }
-            (*row).elsewhere += u32::from((*row).local != tuple.local);
-            (*row).stalled += u32::from(is_stalled(sk, state, &*sweep));
-        }
         if (*row).fills_in != 0 {
             mark_source_port(&key, tuple.remote_port);
+        }
+        // A pending request may come from a forged address, which must not take the room of a real one.
+        if state != SYN_RECV {
+            count_at_local(row, &key, &tuple.local, state, (*sweep).generation);
+            // Last, where the verifier need not follow the rest of the walk for each of its paths.
+            if direction == OUTBOUND {
+                waits::count(sk, row, &*sweep);
+            }
         }
     }
     Some(())
 }
 
-/// Whether a connection of ours has waited for an answer for too long.
+/// Whether a socket counts as one of its peer's on ports of short-lived listeners. An account that an event has made is the agent's to decide
+/// on, which knows whether it is old.
 #[inline(always)]
-fn is_stalled(sk: *const c_void, state: u32, sweep: &Sweep) -> bool {
-    match state {
-        // SAFETY: copied out at once, and the helper only reads the clock. The iterator holds the socket's lock while we look at it.
-        SYN_SENT => match unsafe { (CONNECTIONS.get(sk as u64), bpf_ktime_get_ns()) } {
-            (Some(connection), now) => {
-                connection.since_ns != 0 && now.saturating_sub(connection.since_ns) > sweep.stalled_ns
-            }
-            (None, _) => false,
-        },
-        ESTABLISHED if sweep.stalled_ticks != 0 => match Progress::of(sk) {
-            Some(progress) => progress.is_overdue(ticks(), sweep.stalled_ticks),
-            None => false,
-        },
-        _ => false,
+fn is_ephemeral(key: &PeerKey, port: &Port) -> bool {
+    // SAFETY: the helper only reads the clock.
+    port.opened_ns != 0
+        && port.is_short_lived(unsafe { bpf_ktime_get_ns() })
+        && PEERS.get_ptr_mut(key).is_none()
+}
+
+/// The account in which a socket is counted: the peer's own, else the overflow account. A socket without an account is there in the next walk
+/// again, and is no event that is lost: each walk says how many there are.
+///
+/// # Safety
+/// `sweep` must point into the map of walks, and no other walk may run.
+#[inline(always)]
+unsafe fn account_in_walk(key: &PeerKey, state: u32, sweep: *mut Sweep) -> Option<*mut Account> {
+    if let Some(found) = PEERS.get_ptr_mut(key) {
+        return Some(found);
+    }
+    let sweep = unsafe { &mut *sweep };
+    let opened = if state == SYN_RECV {
+        open(&HALF_OPEN, key)
+    } else if sweep.free_accounts > 0 {
+        sweep.free_accounts -= 1;
+        open(&PEERS, key)
+    } else {
+        None
+    };
+    if opened.is_none() {
+        sweep.without_account += 1;
+    }
+    opened.or_else(|| overflow(key.direction))
+}
+
+/// Counts a socket of a peer on the local address it uses.
+///
+/// # Safety
+/// `row` must point into the map of accounts, and no other walk may run.
+#[inline(always)]
+unsafe fn count_at_local(row: *mut Account, key: &PeerKey, local: &Address, state: u32, generation: u32) {
+    let time_wait = u32::from(state == TIME_WAIT);
+    unsafe {
+        if (*row).local == Address([0; 16]) {
+            (*row).local = *local;
+        }
+        if (*row).local == *local {
+            (*row).time_wait_at_local += time_wait;
+            (*row).live_at_local += 1 - time_wait;
+            return;
+        }
+    }
+    let place = LocalKey { peer: *key, local: *local };
+    if let Some(cell) = LOCAL_ADDRESSES.get_ptr_mut(&place) {
+        // SAFETY: a pointer into a live map value that only this program writes.
+        let cell = unsafe { &mut *cell };
+        if cell.generation != generation {
+            (cell.live, cell.time_wait, cell.generation) = (0, 0, generation);
+        }
+        cell.time_wait += time_wait;
+        cell.live += 1 - time_wait;
+        return;
+    }
+    let first = LocalSockets { generation, live: 1 - time_wait, time_wait, zero: 0 };
+    if LOCAL_ADDRESSES.insert(place, first, u64::from(BPF_NOEXIST)).is_err() {
+        tally(Tally::LostLocalAddresses);
     }
 }
 
@@ -152,14 +214,10 @@ fn was_service(port: &Port, number: u16, sweep: &Sweep) -> bool {
 fn shown_state(sk: *const c_void, common: Common) -> Option<u32> {
     match common.state() {
         TIME_WAIT => {
-            // SAFETY: the helper checks what the socket is; the field lies inside the type it returns.
+            // SAFETY: the iterator shows TCP's sockets only, and those in this state are `tcp_timewait_sock`s.
             unsafe {
                 let tw = bpf_skc_to_tcp_timewait_sock(sk.cast_mut());
-                if tw.is_null() {
-                    None
-                } else {
-                    Some(u32::from(field::<u8>(tw.cast_const().cast(), &TW_SUBSTATE)))
-                }
+                field_of::<u8>(sk, tw.cast(), &TW_SUBSTATE).map(u32::from)
             }
         }
         NEW_SYN_RECV => Some(SYN_RECV),
@@ -187,7 +245,7 @@ fn direction_in_census(sk: *const c_void, common: Common, tuple: &FourTuple) -> 
             (_, OUTBOUND) => OUTBOUND_FLAG | ESTABLISHED_FLAG,
             _ => ESTABLISHED_FLAG,
         };
-        let _ = CONNECTIONS.insert(id, Connection { since_ns: 0, flags }, u64::from(BPF_NOEXIST));
+        let _ = CONNECTIONS.insert(id, Connection::new(0, flags), u64::from(BPF_NOEXIST));
         flags
     };
     if flags & OUTBOUND_FLAG != 0 { OUTBOUND } else { INBOUND }

@@ -15,30 +15,35 @@ use probe_ebpf::{
         REUSE_BOUNDS_NS,
     },
     connection::{Connection, ESTABLISHED_FLAG, OUTBOUND_FLAG, SYN_COUNTED_FLAG},
-    port::LISTENING,
+    fields::ABSENT,
+    port::{LISTENING, SHORT_LIVED_NS},
     sweep::state::{
         CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
     tally::Tally,
-    tuple_memory::{CLOSE_UNSEEN, ISN_STEP, MINI_SOCKET, REFUSED, STAMP_FLAGS, TIME_WAIT_NS, TupleSlot},
+    tuple_memory::{
+        CLOSE_UNSEEN, ISN_STEP, MINI_SOCKET, RESET, STAMP_FLAGS, TIME_WAIT_NS, TupleSlot, is_same_clock,
+    },
 };
 
 use crate::{
     accounts::{
-        account, called, came_to_nothing, direction, key, mark_source_port, observe, succeeded, touch_port,
+        account, called, came_to_nothing, direction, key, mark_source_port, observe, observe_wait, succeeded,
+        touch_port,
     },
-    constants::{ABORTED_BYTES, ABORTED_WITHIN_NS, RECORD_EXTRAS, RECORD_STATE, TIME_WAIT_ARGUMENTS},
-    maps::{CONNECTIONS, PORTS, add, tally},
+    constants::{ABORTED_BYTES, ABORTED_WITHIN_NS, RECORD_EXTRAS, RECORD_STATE, SK_ERR, TIME_WAIT_ARGUMENTS},
+    maps::{CONNECTIONS, PORTS, SWEEP, add, tally},
     refusals,
     socket::{RecordedSocket, Socket, TypedSocket, recorded},
     tuples::CLOSED_TUPLES,
+    waits,
 };
 
 const IPPROTO_TCP: u16 = 6;
 
 /// Stands for a connection that is not in the map; an entry always has a flag. (An `Option` of the whole struct makes the
 /// compiler read a register that no path has set, which the verifier refuses.)
-const UNKNOWN: Connection = Connection { since_ns: 0, flags: 0 };
+const UNKNOWN: Connection = Connection::new(0, 0);
 
 const EPIPE: i32 = 32;
 const ENETUNREACH: i32 = 101;
@@ -92,9 +97,8 @@ fn matters(old: u32, new: u32) -> bool {
 #[inline(always)]
 fn try_set_state(socket: &impl Socket, old: u32, new: u32) -> Option<()> {
     match (old, new) {
-        (_, LISTEN) => set_port(socket, LISTENING),
-        // SAFETY: the helper only reads the clock.
-        (LISTEN, CLOSE) => set_port(socket, unsafe { bpf_ktime_get_ns() }),
+        (_, LISTEN) => begin_listening(socket),
+        (LISTEN, CLOSE) => end_listening(socket),
         (_, SYN_SENT) => begin_connect(socket),
         (SYN_SENT | SYN_RECV, ESTABLISHED) => establish(socket, old),
         _ => {
@@ -106,12 +110,35 @@ fn try_set_state(socket: &impl Socket, old: u32, new: u32) -> Option<()> {
     }
 }
 
-/// LISTEN began or ended. When one of several listeners of a port ends, the next census marks it LISTENING again.
+/// LISTEN began. The range that the kernel chooses ports from is that of the last census; before the first, it is empty.
 #[inline(always)]
-fn set_port(socket: &impl Socket, mark: u64) -> Option<()> {
+fn begin_listening(socket: &impl Socket) -> Option<()> {
+    let number = socket.tuple().local_port;
+    let port = PORTS.get_ptr_mut(u32::from(number))?;
+    let sweep = SWEEP.get(0)?;
+    let is_ephemeral = number >= sweep.ephemeral_low && number <= sweep.ephemeral_high;
+    // SAFETY: a pointer into a live array map, to aligned words; of two events at once, either's are as good. The helper only reads the clock.
+    unsafe {
+        if (*port).mark != LISTENING {
+            (*port).opened_ns = if is_ephemeral { bpf_ktime_get_ns() } else { 0 };
+        }
+        (*port).mark = LISTENING;
+    }
+    Some(())
+}
+
+/// LISTEN ended. When one of several listeners of a port ends, the next census marks it LISTENING again.
+#[inline(always)]
+fn end_listening(socket: &impl Socket) -> Option<()> {
     let port = PORTS.get_ptr_mut(u32::from(socket.tuple().local_port))?;
-    // SAFETY: a pointer into a live array map, to one aligned word; of two events at once, either's mark is as good.
-    unsafe { (*port).mark = mark };
+    // SAFETY: as above.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        if now.saturating_sub((*port).opened_ns) >= SHORT_LIVED_NS {
+            (*port).opened_ns = 0;
+        }
+        (*port).mark = now;
+    }
     Some(())
 }
 
@@ -121,7 +148,7 @@ fn set_port(socket: &impl Socket, mark: u64) -> Option<()> {
 fn begin_connect(socket: &impl Socket) -> Option<()> {
     // SAFETY: the helper only reads the clock.
     let since_ns = unsafe { bpf_ktime_get_ns() };
-    remember(socket.id(), Connection { since_ns, flags: OUTBOUND_FLAG });
+    remember(socket.id(), Connection::new(since_ns, OUTBOUND_FLAG));
     called(key(&socket.tuple(), OUTBOUND), socket.current_process(), since_ns);
     Some(())
 }
@@ -165,7 +192,7 @@ fn establish(socket: &impl Socket, old: u32) -> Option<()> {
             touch_port(tuple.local_port, now);
             mark_source_port(&key, tuple.remote_port);
         }
-        let closed = CLOSED_TUPLES.take(&tuple);
+        let (closed, closed_timestamp) = CLOSED_TUPLES.take(&tuple);
         if closed.stamp != 0 && closed.stamp & CLOSE_UNSEEN == 0 {
             let since = now.saturating_sub(closed.stamp & !STAMP_FLAGS);
             observe(&raw mut (*counters).reuse, &REUSE_BOUNDS_NS, since);
@@ -175,13 +202,18 @@ fn establish(socket: &impl Socket, old: u32) -> Option<()> {
             {
                 add(&raw mut (*counters).time_wait_accepted, 1);
             }
+            let timestamp = socket.peer_timestamp();
+            if direction == INBOUND && closed_timestamp != 0 && timestamp != 0 {
+                let is_other = !is_same_clock(closed_timestamp, timestamp, since);
+                add(&raw mut (*counters).reuse_clocks[usize::from(is_other)], 1);
+            }
         }
-        if closed.stamp & REFUSED != 0 {
-            refusals::connected(&tuple, socket.next_expected(), account, now);
+        if direction == INBOUND && refusals::are_recent(now) {
+            refusals::connected(&tuple, socket.next_expected(), closed.stamp & RESET != 0, account, now);
         }
     }
     let flags = if direction == OUTBOUND { OUTBOUND_FLAG | ESTABLISHED_FLAG } else { ESTABLISHED_FLAG };
-    let connection = Connection { since_ns: now, flags };
+    let connection = Connection::new(now, flags);
     match known {
         // An insertion takes a lock and another entry.
         // SAFETY: as above.
@@ -242,7 +274,11 @@ fn close(socket: &impl Socket, old: u32) -> Option<()> {
         // The full socket ends here and leaves a mini-socket, in FIN_WAIT2 or TIME_WAIT, unless a RST or an error ended it.
         let mini = matches!(old, FIN_WAIT2 | CLOSING) && socket.error() == 0;
         let next_sent = socket.next_sent().unwrap_or(0);
-        CLOSED_TUPLES.remember(&tuple, now, if mini { MINI_SOCKET } else { 0 }, next_sent);
+        let mut flags = if mini { MINI_SOCKET } else { 0 };
+        if matches!(socket.error(), ECONNRESET | EPIPE) {
+            flags |= RESET;
+        }
+        CLOSED_TUPLES.remember(&tuple, now, flags, next_sent, socket.peer_timestamp());
         if connection.flags == UNKNOWN.flags {
             return None;
         }
@@ -250,35 +286,66 @@ fn close(socket: &impl Socket, old: u32) -> Option<()> {
         if direction == INBOUND {
             touch_port(tuple.local_port, now);
         }
-        if connection.since_ns != 0 {
-            let account = account(&key(&tuple, direction))?;
-            let lifetime = now.saturating_sub(connection.since_ns);
-            // SAFETY: `account` points into a live map value; all changes are atomic adds.
-            unsafe {
+        // An inbound one that is older than the agent has nothing to book.
+        if direction == INBOUND && connection.since_ns == 0 {
+            return Some(());
+        }
+        let account = account(&key(&tuple, direction))?;
+        // SAFETY: `account` points into a live map value; all changes of counters are atomic adds.
+        unsafe {
+            if direction == OUTBOUND {
+                waits::end(socket, &connection, account, now);
+            }
+            if connection.since_ns != 0 {
+                let lifetime = now.saturating_sub(connection.since_ns);
                 observe(&raw mut (*account).counters.lifetime, &LIFETIME_BOUNDS_NS, lifetime);
-                if direction == INBOUND && lifetime < ABORTED_WITHIN_NS.load() && was_cut_short(socket, old) {
-                    add(&raw mut (*account).counters.aborted_early, 1);
+                if direction == INBOUND {
+                    match answer(socket, old, lifetime) {
+                        Answer::Cut => add(&raw mut (*account).counters.aborted_early, 1),
+                        Answer::Whole => add(&raw mut (*account).counters.answered, 1),
+                        Answer::Unknown => {}
+                    }
                 }
             }
         }
     } else if old == SYN_SENT || connection.flags & OUTBOUND_FLAG != 0 {
-        let reason = match socket.error() {
+        let error = match socket.error() {
+            0 => socket.icmp_error(),
+            error => error,
+        };
+        let reason = match error {
             ETIMEDOUT => ConnectFailure::Timeout,
             ECONNREFUSED => ConnectFailure::Refused,
             EHOSTUNREACH | ENETUNREACH => ConnectFailure::Unreachable,
             ECONNRESET => ConnectFailure::Reset,
-            // No SYN was sent (no free port, say): that is no failure of the peer or the network.
-            0 if !socket.has_sent() => return None,
+            // Nothing is wrong with the socket, no SYN was sent, and it has no port: the kernel found none that is free towards this
+            // destination (net/ipv4/inet_hashtables.c __inet_hash_connect(), 5.10 to 6.18). With a port, which the program bound, it may
+            // be taken or the SYN could not be made: that is not told apart.
+            0 if !socket.has_sent() && tuple.local_port == 0 => ConnectFailure::NoPort,
+            // Nothing is wrong with the socket: the program closed it (net/ipv4/tcp.c tcp_close(), tcp_disconnect(), 5.10 to 6.18).
+            0 if socket.has_sent() && SK_ERR.load() != ABSENT => ConnectFailure::Abandoned,
             _ => ConnectFailure::Other,
         };
         let account = account(&key(&tuple, OUTBOUND))?;
+        if !socket.has_sent() {
+            // The destination and the network had no part in it.
+            // SAFETY: `account` points into a live map value; the change is an atomic add.
+            unsafe { add(&raw mut (*account).counters.connect_failures[reason as usize], 1) };
+            return Some(());
+        }
         // SAFETY: `account` points into a live map value; all changes are atomic adds.
         unsafe {
             let counters = &raw mut (*account).counters;
             let lost = if connection.since_ns == 0 { 0 } else { now.saturating_sub(connection.since_ns) };
             add(&raw mut (*counters).connect_failures[reason as usize], 1);
             add(&raw mut (*counters).connect_lost_ns, lost);
-            if reason as usize != ConnectFailure::Other as usize || lost >= PATIENCE_NS {
+            // When one began that is older than the agent is not known.
+            let is_abandoned = matches!(reason, ConnectFailure::Abandoned);
+            if is_abandoned && connection.since_ns != 0 {
+                observe_wait(&raw mut (*counters).abandoned, PATIENCE_NS, lost);
+            }
+            let says_little = is_abandoned || matches!(reason, ConnectFailure::Other);
+            if !says_little || lost > PATIENCE_NS {
                 came_to_nothing(account, connection.since_ns, now);
             }
             if connection.flags & SYN_COUNTED_FLAG == 0 {
@@ -289,13 +356,33 @@ fn close(socket: &impl Socket, old: u32) -> Option<()> {
     Some(())
 }
 
-/// Whether the peer said something and got next to nothing for it: few bytes of ours, or none and we were the ones who ended it. A peer
-/// that sends what it has and leaves, or connects and says nothing (a balancer's probe), was not cut short.
+/// What a peer got for what it sent, as far as the bytes and the end tell.
+enum Answer {
+    /// Little, though it had sent more, and we ended the connection soon.
+    Cut,
+    /// More than a little.
+    Whole,
+    /// Neither: a short dialogue (`PING` and `+PONG`), or the peer ended it and may have had all it wanted.
+    Unknown,
+}
+
 #[inline(always)]
-fn was_cut_short(socket: &impl Socket, old: u32) -> bool {
-    let (Some(sent), Some(received)) = (socket.bytes_sent(), socket.bytes_received()) else { return false };
-    // The peer's FIN is a byte, too (net/ipv4/tcp_input.c tcp_rcv_nxt_update()).
+fn answer(socket: &impl Socket, old: u32, lifetime: u64) -> Answer {
+    let (Some(sent), Some(received)) = (socket.bytes_sent(), socket.bytes_received()) else {
+        return Answer::Unknown;
+    };
+    let few = ABORTED_BYTES.load();
+    if sent >= few {
+        return Answer::Whole;
+    }
+    // LAST_ACK follows CLOSE_WAIT: the peer's FIN came before ours. A RST that ends ESTABLISHED is the peer's if the kernel says so
+    // (net/ipv4/tcp_input.c tcp_reset(), 5.10 to 6.18).
     let ended_by_peer =
         matches!(old, LAST_ACK | CLOSE_WAIT) || (old == ESTABLISHED && socket.error() == ECONNRESET);
-    received > 1 && sent < ABORTED_BYTES.load() && (sent > 0 || !ended_by_peer)
+    // The peer's FIN is a byte, too (net/ipv4/tcp_input.c tcp_rcv_nxt_update(), 5.10 to 6.18).
+    if !ended_by_peer && received > few && lifetime < ABORTED_WITHIN_NS.load() {
+        Answer::Cut
+    } else {
+        Answer::Unknown
+    }
 }

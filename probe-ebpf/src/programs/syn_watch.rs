@@ -21,6 +21,7 @@ use probe_ebpf::{
 use crate::{
     accounts::{half_open_account, key},
     maps::{add, tally},
+    refusals,
     socket::{Common, v4_mapped},
     tuples::SEEN_SYNS,
 };
@@ -70,7 +71,9 @@ fn try_syn_watch(ctx: &SkBuffContext) -> Option<()> {
     // SAFETY: the helper only reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
     let tuple = FourTuple::new(local, remote, local_port, remote_port);
-    count(half_open_account(&key(&tuple, INBOUND))?, &tuple, isn, now);
+    // One that was refused on another port may be repeated on this one.
+    let is_repeated = || refusals::are_recent(now) && refusals::is_known(&tuple, isn);
+    count(half_open_account(&key(&tuple, INBOUND))?, &tuple, isn, is_repeated, now);
     Some(())
 }
 
@@ -90,11 +93,17 @@ fn endpoints(ctx: &SkBuffContext) -> Option<(Address, Address, usize)> {
     }
 }
 
-/// Counts a SYN in its peer's account: as repeated when the same 4-tuple brought the same sequence number before.
+/// Counts a SYN in its peer's account: as repeated when the same 4-tuple brought the same sequence number before, or `is_repeated`.
 #[inline(always)]
-pub fn count(account: *mut Account, tuple: &FourTuple, isn: u32, now: u64) {
-    let seen = SEEN_SYNS.remember(&FourTuple { isn, ..*tuple }, now, 0, isn);
-    let repeated = seen != 0 && now.wrapping_sub(seen) < WORTH_REMEMBERING_NS;
+pub fn count(
+    account: *mut Account,
+    tuple: &FourTuple,
+    isn: u32,
+    is_repeated: impl FnOnce() -> bool,
+    now: u64,
+) {
+    let seen = SEEN_SYNS.remember(&FourTuple { isn, ..*tuple }, now, 0, isn, 0);
+    let repeated = (seen != 0 && now.wrapping_sub(seen) < WORTH_REMEMBERING_NS) || is_repeated();
     // SAFETY: `account` points into a live map value; the change is an atomic add.
     unsafe {
         let counters = &raw mut (*account).counters;

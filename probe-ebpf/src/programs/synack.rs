@@ -5,6 +5,7 @@
 //! (net/ipv4/tcp_minisocks.c tcp_check_req(), 4.18 to 6.18); the timer leaves the stamp alone.
 
 use aya_ebpf::{
+    helpers::generated::bpf_skc_to_tcp_request_sock,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -15,7 +16,8 @@ use crate::{
     accounts::{half_open_account, key},
     constants::{RECORD_EXTRAS, RECORD_SYNACK, REQ_LAST_OOW_ACK_TIME},
     maps::{add, tally},
-    socket::{Common, RecordedSocket, Socket, field, is_stamped_just_now, probed, recorded},
+    printed::field_of,
+    socket::{Common, RecordedSocket, Socket, is_stamped_just_now, probed, recorded},
 };
 
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
@@ -25,19 +27,18 @@ pub fn tcp_retransmit_synack_btf(ctx: BtfTracePointContext) -> i32 {
     let request: *const c_void = ctx.arg(1);
     let common = Common::new(request);
     if common.is_ours() {
-        let last: u32 = typed_last_oow(request);
-        let _ = try_synack(&common.tuple(), Some(last));
+        let _ = try_synack(&common.tuple(), typed_last_oow(request));
     }
     0
 }
 
 /// `last_oow_ack_time` lies behind `request_sock`, so the pointer must become a `tcp_request_sock` first.
 #[inline(always)]
-fn typed_last_oow(request: *const c_void) -> u32 {
-    // SAFETY: the helper checks what the pointer is; the field lies inside the type it returns.
+fn typed_last_oow(request: *const c_void) -> Option<u32> {
+    // SAFETY: the request of a `tcp_retransmit_synack` is a `tcp_request_sock`.
     unsafe {
-        let request = aya_ebpf::helpers::generated::bpf_skc_to_tcp_request_sock(request.cast_mut());
-        if request.is_null() { 0 } else { field(request.cast_const().cast(), &REQ_LAST_OOW_ACK_TIME) }
+        let cast = bpf_skc_to_tcp_request_sock(request.cast_mut());
+        field_of(request, cast.cast(), &REQ_LAST_OOW_ACK_TIME)
     }
 }
 

@@ -1,11 +1,19 @@
-//! Segments that meet a mini-socket: SYNs that are refused, and what restarts or ends a TIME_WAIT.
+//! Segments that meet a mini-socket: SYNs that are refused, and what restarts or ends a TIME_WAIT. And SYNs on connections that are
+//! still open, which are refused, too.
 //!
 //! No TCP tracepoint tells of them. From 6.11 on, `kfree_skb` names the socket a segment was for when it was dropped, and every
 //! segment for a mini-socket is dropped once it has been answered (net/ipv4/tcp_ipv4.c tcp_v4_rcv(), do_time_wait); only an
 //! accepted SYN goes on to the listener. What the kernel decided is read off the mini-socket it decided about.
+//!
+//! A SYN on an open connection is answered by a challenge ACK, counted as `TcpExtTCPSYNChallenge` and dropped for the reason
+//! TCP_INVALID_SYN (net/ipv4/tcp_input.c tcp_validate_incoming(), 6.11 to 6.18). Before, the dropped segment does not name its socket,
+//! and that function is inlined or runs for every packet: there, it is not known whose SYN it was.
 
 use aya_ebpf::{
-    helpers::{bpf_ktime_get_ns, generated::bpf_skc_to_tcp_timewait_sock},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock},
+    },
     macros::{btf_tracepoint, fexit},
     programs::{BtfTracePointContext, FExitContext},
 };
@@ -13,9 +21,13 @@ use core::ffi::c_void;
 use probe_ebpf::{account::RefusalAnswer, sweep::state::TIME_WAIT, tally::Tally};
 
 use crate::{
-    constants::{DROP_NOT_SPECIFIED, DROP_TW_PAWS, RFC1337, SKB_CB, TW_LAST_OOW_ACK_TIME},
+    constants::{
+        BYTES_RECEIVED, DROP_INVALID_SYN, DROP_NOT_SPECIFIED, DROP_TW_PAWS, LAST_OOW_ACK_TIME, RCV_NXT,
+        RFC1337, SKB_CB, TW_LAST_OOW_ACK_TIME,
+    },
     maps::{LAST_RESET, tally},
-    refusals::{self, RefusedSyn},
+    printed::field_of,
+    refusals::{self, Challenged, RefusedSyn},
     socket::{Common, field, is_stamped_just_now},
     tuples::CLOSED_TUPLES,
 };
@@ -64,7 +76,17 @@ pub fn kfree_skb_btf(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let common = Common::new(sk);
-    if common.state() != TIME_WAIT || !common.is_ours() {
+    let state = common.state();
+    if state != TIME_WAIT {
+        let reason: u32 = ctx.arg(2);
+        if reason == DROP_INVALID_SYN.load() && common.is_ours() {
+            // SAFETY: the tracepoint's first argument is the packet, which TCP has parsed: it found the socket by it.
+            let segment = unsafe { Segment::of(ctx.arg(0)) };
+            challenged(sk, common, state, &segment);
+        }
+        return 0;
+    }
+    if !common.is_ours() {
         return 0;
     }
     // Other reasons are a bad checksum, a firewall's or a policy's: those segments met no decision of TCP's.
@@ -117,14 +139,43 @@ fn met(common: Common, segment: &Segment, answer: RefusalAnswer, acked_at: u32, 
         }
     } else if segment.flags & RST != 0 {
         if segment.seq == common.next_expected_in_time_wait() && RFC1337.load() == 0 {
-            CLOSED_TUPLES.mini_socket_gone(&tuple);
-            refusals::reset(&tuple);
+            CLOSED_TUPLES.mini_socket_reset(&tuple, now);
         }
         return;
     }
     // A late FIN turns FIN_WAIT2 into TIME_WAIT; whatever else has an ACK, and a timestamp too old, restarts the 60 s
     // (net/ipv4/tcp_minisocks.c tcp_timewait_state_process()).
     CLOSED_TUPLES.mini_socket_restarts(&tuple, now);
+}
+
+/// A SYN met an open connection. A SYN-ACK is counted, as the kernel counts it, but is no attempt to connect.
+#[inline(always)]
+fn challenged(sk: *const c_void, common: Common, state: u32, segment: &Segment) {
+    // SAFETY: the helper checks what the socket is; the fields lie inside the type returned. It is full, and locked by the kernel.
+    let (acked_at, first) = unsafe {
+        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut());
+        if tcp.is_null() {
+            return;
+        }
+        let tcp = tcp.cast_const().cast();
+        let received: u64 = field(tcp, &BYTES_RECEIVED);
+        let next: u32 = field(tcp, &RCV_NXT);
+        (field(tcp, &LAST_OOW_ACK_TIME), next.wrapping_sub(received as u32))
+    };
+    let syn = RefusedSyn {
+        isn: segment.seq,
+        answer: if is_stamped_just_now(acked_at) { RefusalAnswer::Ack } else { RefusalAnswer::None },
+        acked_at,
+    };
+    let kind = match (segment.seq.wrapping_add(1) == first, segment.is_first()) {
+        (true, true) => Challenged::OwnSyn,
+        (true, false) => Challenged::OwnSynAck,
+        (false, true) => Challenged::Attempt,
+        (false, false) => Challenged::Other,
+    };
+    // SAFETY: the helper only reads the clock.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let _ = refusals::challenged(sk as u64, &common.tuple(), state, kind, &syn, now);
 }
 
 /// How the kernel has just answered a segment, if that was a SYN it refused, and when it last sent an ACK (0: it was no ACK).
@@ -140,14 +191,11 @@ fn answer(sk: *const c_void) -> Option<(RefusalAnswer, u32)> {
             }
         }
     }
-    // SAFETY: the helper checks what the socket is; the field lies inside the type returned.
-    unsafe {
+    // SAFETY: only TCP names the socket of a segment it drops in this state, which is a `tcp_timewait_sock` then.
+    let acked_at = unsafe {
         let tw = bpf_skc_to_tcp_timewait_sock(sk.cast_mut());
-        if tw.is_null() {
-            return None;
-        }
-        let acked_at = field(tw.cast_const().cast(), &TW_LAST_OOW_ACK_TIME);
-        let answer = if is_stamped_just_now(acked_at) { RefusalAnswer::Ack } else { RefusalAnswer::None };
-        Some((answer, acked_at))
-    }
+        field_of(sk, tw.cast(), &TW_LAST_OOW_ACK_TIME)
+    }?;
+    let answer = if is_stamped_just_now(acked_at) { RefusalAnswer::Ack } else { RefusalAnswer::None };
+    Some((answer, acked_at))
 }

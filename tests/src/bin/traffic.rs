@@ -3,21 +3,36 @@
 //!     traffic serve   ADDRESS COUNT STEP,STEP,…
 //!     traffic connect ADDRESS COUNT STEP,STEP,… [SOURCE-PORT]
 //!     traffic drain   ADDRESS COUNT             (accept and close, one after the other)
+//!     traffic try     ADDRESS COUNT             (connect without blocking, and close)
 //!     traffic flood   ADDRESS COUNT FROM        (connect from that address and wait for the close, as often)
+//!     traffic passive ADDRESS COUNT             (as a passive FTP server: a control connection, and so many transfers)
+//!     traffic fetch   ADDRESS COUNT PAUSE       (its client; ms between two transfers)
 //!     traffic deaf    ADDRESS BACKLOG           (listen and never accept, until stdin ends)
 //!     traffic spoof   ADDRESS COUNT             (a SYN from each of so many addresses in 10.128.0.0/9, none of which exists)
 //!     traffic syns    ADDRESS SEQUENCE FROM TIMES    (SYNs from any address and port with any sequence number)
+//!     traffic resets  ADDRESS SEQUENCE FROM TIMES    (the same of RSTs)
 //!     traffic welcome ADDRESS SECONDS FIRST     (accept many at a time until the time is over)
-//!     traffic pace    ADDRESS SECONDS RATE FIRST    (connect so often a second; print what came about and what failed)
+//!     traffic pace    ADDRESS SECONDS RATE FIRST [LOW HIGH]  (connect so often a second, from these ports in turn; print what came about and
+//!                                               what failed)
 //!     traffic load    ADDRESS COUNT FIRST FROM  (connections from COUNT addresses upwards from FROM, at rates that come on stdin)
 //!     traffic answer  ADDRESS SECONDS [DRIP]    (ten bytes for whatever is said, until the time is over, and again every DRIP ms)
+//!     traffic work    ADDRESS SECONDS TAKES     (ten bytes so long after a client has closed its half, until the time is over; ms)
+//!     traffic request ADDRESS SECONDS RATE PATIENCE  (its clients, as pace; ms)
+//!     traffic reply   ADDRESS SECONDS ASKED ANSWERED FIRST       (so many bytes for so many, once on each connection)
+//!     traffic query   ADDRESS SECONDS ASKED ANSWERED FIRST RATE  (its clients, as pace)
+//!     traffic slow    ADDRESS SECONDS TAKES     (answer a login at once, and a request so long after; ms)
+//!     traffic poll    ADDRESS COUNT LOGIN       (so many clients ask one request after the other, until stdin ends; LOGIN: true or false)
+//!     traffic tell    ADDRESS COUNT PAUSE       (so many clients say something again and again, until stdin ends; ms)
 //!     traffic ask     ADDRESS COUNT PAUSE PATIENCE  (so many customers ask by HTTP, until stdin ends; ms)
 //!     traffic front   ADDRESS BACKLOG THREADS BEHIND  (each request takes a thread, which asks the server behind)
 //!     traffic call    NAME:PORT PATIENCE        (resolve and connect again and again, until stdin ends; ms)
 //!
+//! Before the role, `--mptcp` makes its listeners and clients MPTCP's, `--sockmap` puts its listeners into a sockmap.
+//!
 //! FIRST is who closes first, `server` or `client`. All connections of a process take a step before any takes the next. Steps: `read` to the end of the stream, `peek`
 //! until data is there, `write` ten bytes, `shut` our side, `linger0`, `timeout1` (TCP_USER_TIMEOUT of one second),
-//! `gate` (wait for a line on stdin), `hold` (until stdin ends), `close`. A server prints `listening`, a client prints
+//! `sockmap`, `ktls` (what the connection becomes part of),
+//! `gate` (wait for a line on stdin), `hold` (until stdin ends), `close`, `part` (close one after the other, so that no two timers fire at once). A server prints `listening`, a client prints
 //! one line per failed connection attempt; errors of a step are part of the play.
 
 #![expect(clippy::print_stdout, reason = "it talks to the test")]
@@ -26,10 +41,18 @@
 mod answering;
 #[path = "traffic/asking.rs"]
 mod asking;
+#[path = "traffic/dialogue.rs"]
+mod dialogue;
+#[path = "traffic/kind.rs"]
+mod kind;
 #[path = "traffic/load.rs"]
 mod load;
 #[path = "traffic/paced.rs"]
 mod paced;
+#[path = "traffic/passive.rs"]
+mod passive;
+#[path = "traffic/slow.rs"]
+mod slow;
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -39,6 +62,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
+use dialogue::Dialogue;
 use etherparse::PacketBuilder;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -52,9 +76,15 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn play_role(args: &[String]) -> anyhow::Result<()> {
+    if let Some((kind, rest)) =
+        args.split_first().and_then(|(first, rest)| Some((first.strip_prefix("--")?, rest)))
+    {
+        kind::choose(kind.parse()?);
+        return play_role(rest);
+    }
     let [role, address, count, rest @ ..] = args else {
         bail!(
-            "usage: traffic serve|connect|drain|flood|deaf|spoof|syn|welcome|pace|load|answer|ask|front|call ADDRESS COUNT …"
+            "usage: traffic serve|connect|drain|flood|passive|fetch|deaf|spoof|syn|welcome|pace|load|answer|work|request|reply|query|slow|poll|tell|ask|front|call ADDRESS COUNT …"
         );
     };
     let ms = |text: &str| anyhow::Ok(Duration::from_millis(text.parse().context("milliseconds")?));
@@ -66,13 +96,17 @@ fn play_role(args: &[String]) -> anyhow::Result<()> {
     match (role.as_str(), rest) {
         ("drain", _) => return drain(address, count),
         ("flood", [from]) => return flood(address, count, from.parse().context("FROM")?),
-        ("syns", [from, times]) => {
+        ("syns" | "resets", [from, times]) => {
             let sequence = u32::try_from(count)?;
             let mut forger = Forger::new(address)?;
+            forger.resets = role == "resets";
             let from = from.parse().context("FROM")?;
             return (0..times.parse().context("TIMES")?).try_for_each(|_: u32| forger.send(from, sequence));
         }
         ("spoof", _) => return spoof(address, u32::try_from(count)?),
+        ("try", _) => return attempt(address, count),
+        ("passive", _) => return passive::serve(address, count),
+        ("fetch", [pause]) => return passive::fetch(address, count, ms(pause)?),
         ("deaf", _) => {
             let _listener = listen_with(address, i32::try_from(count)?)?;
             io::stdin().read_to_end(&mut Vec::new())?;
@@ -85,6 +119,11 @@ fn play_role(args: &[String]) -> anyhow::Result<()> {
             let rate = rate.parse().context("RATE")?;
             return paced::pace(address, Duration::from_secs(count as u64), rate, first.parse()?);
         }
+        ("pace", [rate, first, low, high]) => {
+            let (rate, ports) = (rate.parse().context("RATE")?, low.parse()?..=high.parse()?);
+            let time = Duration::from_secs(count as u64);
+            return paced::pace_in_turn(address, time, rate, first.parse()?, ports);
+        }
         ("load", [first, from]) => {
             return load::load(address, u32::try_from(count)?, first.parse()?, from.parse().context("FROM")?);
         }
@@ -92,6 +131,25 @@ fn play_role(args: &[String]) -> anyhow::Result<()> {
             let drip = rest.first().map(|drip| ms(drip)).transpose()?;
             return answering::answer(address, Duration::from_secs(count as u64), drip);
         }
+        ("work", [takes]) => {
+            return answering::work(address, Duration::from_secs(count as u64), ms(takes)?);
+        }
+        ("request", [rate, patience]) => {
+            let rate = rate.parse().context("RATE")?;
+            return paced::request(address, Duration::from_secs(count as u64), rate, ms(patience)?);
+        }
+        ("reply" | "query", [asked, answered, first, rate @ ..]) => {
+            let (asked, answered) = (asked.parse().context("ASKED")?, answered.parse().context("ANSWERED")?);
+            let dialogue = Dialogue { asked, answered, first: first.parse()? };
+            let time = Duration::from_secs(count as u64);
+            return match rate {
+                [rate] => dialogue::ask(address, time, rate.parse().context("RATE")?, dialogue),
+                _ => dialogue::serve(address, time, dialogue),
+            };
+        }
+        ("slow", [takes]) => return slow::serve(address, Duration::from_secs(count as u64), ms(takes)?),
+        ("poll", [login]) => return slow::poll(address, count, login.parse().context("LOGIN")?),
+        ("tell", [pause]) => return slow::tell(address, count, ms(pause)?),
         ("ask", [pause, patience]) => {
             asking::ask(address, count, ms(pause)?, ms(patience)?);
             return Ok(());
@@ -162,6 +220,8 @@ struct Forger {
     socket: Socket,
     to: SocketAddrV4,
     packet: Vec<u8>,
+    /// Its segments are RSTs, not SYNs.
+    resets: bool,
 }
 
 impl Forger {
@@ -169,15 +229,19 @@ impl Forger {
         let SocketAddr::V4(to) = to else { bail!("SYNs are forged for IPv4 only") };
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
         socket.set_header_included_v4(true)?;
-        Ok(Self { socket, to, packet: Vec::new() })
+        Ok(Self { socket, to, packet: Vec::new(), resets: false })
     }
 
     fn send(&mut self, from: SocketAddrV4, sequence: u32) -> anyhow::Result<()> {
         self.packet.clear();
-        PacketBuilder::ipv4(from.ip().octets(), self.to.ip().octets(), 64)
-            .tcp(from.port(), self.to.port(), sequence, 64_240)
-            .syn()
-            .write(&mut self.packet, &[])?;
+        let segment = PacketBuilder::ipv4(from.ip().octets(), self.to.ip().octets(), 64).tcp(
+            from.port(),
+            self.to.port(),
+            sequence,
+            64_240,
+        );
+        let segment = if self.resets { segment.rst() } else { segment.syn() };
+        segment.write(&mut self.packet, &[])?;
         self.socket.send_to(&self.packet, &SocketAddr::V4(self.to).into())?;
         Ok(())
     }
@@ -188,7 +252,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<Socket> {
 }
 
 fn listen_with(address: SocketAddr, backlog: i32) -> anyhow::Result<Socket> {
-    let listener = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    let listener = kind::socket(Domain::for_address(address))?;
     listener.set_reuse_address(true)?;
     listener.set_reuse_port(true)?; // A successor may start while its predecessor accepts its last connection.
     if address.is_ipv6() {
@@ -196,6 +260,7 @@ fn listen_with(address: SocketAddr, backlog: i32) -> anyhow::Result<Socket> {
     }
     listener.bind(&address.into()).with_context(|| format!("bind {address}"))?;
     listener.listen(backlog)?;
+    kind::listening(&listener)?;
     listener.set_read_timeout(Some(PATIENCE))?; // Holds for accept(), and for the accepted sockets.
     println!("listening");
     Ok(listener)
@@ -204,7 +269,7 @@ fn listen_with(address: SocketAddr, backlog: i32) -> anyhow::Result<Socket> {
 fn connect(address: SocketAddr, count: usize, source_port: Option<u16>) -> anyhow::Result<Vec<Socket>> {
     let mut sockets = Vec::new();
     for _ in 0..count {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        let socket = kind::socket(Domain::for_address(address))?;
         if let Some(port) = source_port {
             let any: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
             socket.set_reuse_address(true)?;
@@ -220,6 +285,21 @@ fn connect(address: SocketAddr, count: usize, source_port: Option<u16>) -> anyho
     Ok(sockets)
 }
 
+/// As most programs connect: without blocking, and asking for SO_ERROR once the socket is ready.
+fn attempt(address: SocketAddr, count: usize) -> anyhow::Result<()> {
+    for _ in 0..count {
+        let socket = kind::socket(Domain::for_address(address))?;
+        if let Err(error) = socket.connect_timeout(&address.into(), PATIENCE) {
+            println!("failed: {error}");
+        }
+    }
+    println!("connected");
+    Ok(())
+}
+
+/// Between two sockets that part.
+const APART: Duration = Duration::from_millis(30);
+
 fn play(step: &str, sockets: &mut Vec<Socket>) -> anyhow::Result<()> {
     match step {
         "gate" => {
@@ -229,6 +309,12 @@ fn play(step: &str, sockets: &mut Vec<Socket>) -> anyhow::Result<()> {
             io::stdin().read_to_end(&mut Vec::new())?;
         }
         "close" => sockets.clear(),
+        "part" => {
+            while let Some(socket) = sockets.pop() {
+                drop(socket);
+                thread::sleep(APART);
+            }
+        }
         _ => {
             for socket in sockets {
                 // A reset connection answers a step with an error; that it is reset is what the play is about.
@@ -245,6 +331,9 @@ fn step_of(step: &str, socket: &mut Socket) -> anyhow::Result<io::Result<()>> {
         "peek" => socket.peek(&mut [std::mem::MaybeUninit::uninit()]).map(drop),
         "write" => socket.write_all(b"ten bytes!"),
         "shut" => socket.shutdown(std::net::Shutdown::Write),
+        // No play is about a connection that did not become what it should.
+        "sockmap" => Ok(kind::into_sockmap(socket).context("into a sockmap")?),
+        "ktls" => Ok(kind::into_ktls(socket).context("TLS")?),
         "linger0" => socket.set_linger(Some(Duration::ZERO)),
         "timeout1" => socket.set_tcp_user_timeout(Some(Duration::from_secs(1))),
         _ => bail!("no step {step}"),

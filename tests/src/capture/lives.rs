@@ -22,8 +22,8 @@ impl Wire {
         of_client.filter(|(_, segments)| established(segments).is_some()).count() as u64
     }
 
-    /// Connections of a client to a service that ended `within` this time although the client had said something, after
-    /// fewer than so many bytes of the server.
+    /// Connections of a client to a service that the server ended `within` this time, after it had sent fewer than so many bytes although
+    /// the client had sent as many.
     #[must_use]
     pub fn aborted_early(
         &self,
@@ -48,5 +48,22 @@ fn is_aborted(segments: &[Segment], within: Duration, bytes: u32) -> bool {
     let said = |by_client: bool| -> u32 {
         segments.iter().filter(|segment| segment.by_client == by_client).map(|segment| segment.payload).sum()
     };
-    ended.at.saturating_sub(established.at) <= within && said(true) > 0 && said(false) < bytes
+    let is_short = ended.at.saturating_sub(established.at) <= within;
+    is_short && said(true) >= bytes && said(false) < bytes && !is_ended_by_client(segments)
+}
+
+/// Whether the client's RST came before any FIN, or its FIN before the server's: one that the server's FIN acknowledges. Where both cross on the
+/// wire, the server's was not sent later.
+fn is_ended_by_client(segments: &[Segment]) -> bool {
+    let ending = |by_client: bool| {
+        segments.iter().find(|segment| segment.by_client == by_client && (segment.fin || segment.rst))
+    };
+    match (ending(true), ending(false)) {
+        (Some(client), Some(server)) if client.fin && server.ack => {
+            server.expects.wrapping_sub(client.seq.wrapping_add(client.payload)).cast_signed() > 0
+        }
+        (Some(client), Some(server)) => client.at < server.at,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
 }

@@ -151,7 +151,7 @@ impl<'a> Faults<'a> {
         self.sink.answer(if hangs { Answer::Hang } else { Answer::Refuse });
         let address = IpAddr::from([127, 0, 0, 1]);
         let server = Traffic::deaf(host, address, DEAF_PORT, 3);
-        let clients = Traffic::connect(host, address, DEAF_PORT, 3, "hold");
+        let clients = Traffic::connect(host, address, DEAF_PORT, 4, "hold");
         self.queue = Some((clients, server));
     }
 

@@ -98,6 +98,9 @@ type = \"webhook\"
 url = \"http://127.0.0.1:9099/\"
 ";
 
+/// The agent keeps what happened within a minute: until that is filled it grows.
+const WARM: Duration = Duration::from_secs(66);
+
 /// The rate of the load changes by these factors in turn; their mean is 1.
 const RATES: [f64; 6] = [1.0, 1.25, 0.5, 1.5, 0.75, 1.0];
 
@@ -134,6 +137,7 @@ pub fn play(plan: Plan, mut say: impl FnMut(&str)) -> Report {
         most_time_waits: 0,
         load: (0, 0, 0.0),
     };
+    let warm = Instant::now() + WARM;
     thread::scope(|scope| {
         let running = scraper.run(scope);
         let mut left = plan.time;
@@ -150,7 +154,7 @@ pub fn play(plan: Plan, mut say: impl FnMut(&str)) -> Report {
                 let begun = Instant::now();
                 if rest >= plan.fault_every {
                     faults.next(&scraper);
-                    if faults.all_done_once() {
+                    if faults.all_done_once() && Instant::now() >= warm {
                         samples.take(&agent.scrape());
                     }
                 }

@@ -22,7 +22,7 @@ use self::{
     guest::Task,
     kernels::{Image, Kernel},
     machine::Lockdown,
-    report::Outcome,
+    report::{Outcome, Verdict},
 };
 use crate::{
     package::{self, Shipped},
@@ -36,11 +36,17 @@ const SCENARIOS: &[&str] = &[
     "census::every_source_agrees",
     "endings::",
     "faults::",
+    "half_open::each",
+    "half_open::forged",
     "metrics::every_series_exists",
     "nat_pool::",
+    "no_port::",
     "old_syns::",
     "preexisting::",
+    "protocols::",
+    "rejected::",
     "rights::",
+    "slow_rounds::",
     "syn_watch::",
     "verifier::",
 ];
@@ -74,10 +80,9 @@ pub(crate) struct Options {
 
 /// Plays the scenarios on each kernel, at each level of lockdown.
 pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
-    setup::build_tools()?;
     setup::require_root("a system for the guests")?;
     setup::virtual_machines()?;
-    let Shipped { binary, package } = package::package(&package::Options::default())?;
+    let binary = package::compile("tcpwarden")?;
     let (programs, agent) = (&build(binary.clone())?, &checksum(&binary)?);
     if !options.package {
         play_kernels(options, programs, agent)?;
@@ -87,6 +92,7 @@ pub(crate) fn play(options: &Options) -> anyhow::Result<()> {
     }
     let played = all_played(agent);
     if options.package || played.is_ok() {
+        let Shipped { package, .. } = package::package(&package::Options::default())?;
         play_package(&package, programs)?;
     }
     match played {
@@ -124,7 +130,7 @@ fn play_kernels(options: &Options, programs: &[PathBuf], agent: &str) -> anyhow:
         }
     }
     println!("\n{}", report::table(&outcomes));
-    if outcomes.iter().any(|outcome| outcome.failed > 0) {
+    if outcomes.iter().any(|outcome| outcome.verdict.failed > 0) {
         bail!("scenarios failed; {}/*.log has what the guests printed", kernels::CACHE);
     }
     Ok(())
@@ -146,7 +152,7 @@ fn all_played(agent: &str) -> anyhow::Result<Vec<Outcome>> {
                 bail!("{} has not been played with lockdown {}", image.release, lockdown.name());
             }
             let outcome = Outcome::read(kernel, lockdown, &image.release, &machine::printed(&log)?)?;
-            if outcome.failed > 0 {
+            if outcome.verdict.failed > 0 {
                 bail!("{} failed with lockdown {}", image.release, lockdown.name());
             }
             outcomes.push(outcome);
@@ -199,9 +205,9 @@ fn play_package(package: &Path, programs: &[PathBuf]) -> anyhow::Result<()> {
     println!("+ the package on {} under systemd", image.release);
     let log = format!("{}-package", image.release);
     let text = machine::boot(&image, Lockdown::None, &log, &[&guest::system()?, &lab], PATIENCE)?;
-    let (passed, failed) = report::verdict(&text)?;
-    println!("  the package on {} under systemd: {passed} scenarios passed, {failed} failed", image.release);
-    if failed > 0 || passed == 0 {
+    let verdict = Verdict::read(&text)?;
+    println!("  the package on {} under systemd: {verdict}", image.release);
+    if verdict.failed > 0 || verdict.passed == 0 {
         bail!("scenarios failed; {}/{log}.log has what the guest printed", kernels::CACHE);
     }
     Ok(())

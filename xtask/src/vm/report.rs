@@ -24,9 +24,17 @@ pub(super) struct Outcome {
     classic_modes: Vec<(String, String)>,
     /// What is kept of the rights.
     keeps: String,
-    /// Scenarios that passed, and that failed.
-    passed: u32,
+    /// What became of the scenarios.
+    pub(super) verdict: Verdict,
+}
+
+/// What became of the scenarios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) passed: u32,
     pub(super) failed: u32,
+    /// Those about what this kernel lacks: they play nothing.
+    ignored: u32,
 }
 
 impl Outcome {
@@ -45,7 +53,7 @@ impl Outcome {
             found.with_context(|| format!("the guest did not get to its {name}"))
         };
         let (check, classic, scenarios) = (part("check\n")?, part("classic\n")?, part("scenarios\n")?);
-        let (passed, failed) = verdict(scenarios)?;
+        let verdict = Verdict::read(scenarios)?;
         let keeps = check.lines().find_map(|line| line.strip_prefix("once attached, it keeps "));
         Ok(Self {
             kernel,
@@ -54,8 +62,7 @@ impl Outcome {
             modes: modes(check),
             classic_modes: modes(classic),
             keeps: keeps.unwrap_or("all rights").split(':').next().unwrap_or_default().to_owned(),
-            passed,
-            failed,
+            verdict,
         })
     }
 
@@ -77,22 +84,30 @@ impl Outcome {
     }
 }
 
-/// How many scenarios passed and failed, as their last line says.
-pub(super) fn verdict(text: &str) -> anyhow::Result<(u32, u32)> {
-    let line = text.lines().find_map(|line| line.strip_prefix("test result: "));
-    let line = line.context("the scenarios did not come to an end")?;
-    let count = |what: &str| -> anyhow::Result<u32> {
-        let words: Vec<&str> = line.split([' ', ';']).collect();
-        let number = words.windows(2).find(|pair| pair[1] == what).and_then(|pair| pair[0].parse().ok());
-        number.with_context(|| format!("how many {what}? {line}"))
-    };
-    Ok((count("passed")?, count("failed")?))
+impl Verdict {
+    /// Reads the last line of the scenarios.
+    pub(super) fn read(text: &str) -> anyhow::Result<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("test result: "));
+        let line = line.context("the scenarios did not come to an end")?;
+        let count = |what: &str| -> anyhow::Result<u32> {
+            let words: Vec<&str> = line.split([' ', ';']).collect();
+            let number = words.windows(2).find(|pair| pair[1] == what).and_then(|pair| pair[0].parse().ok());
+            number.with_context(|| format!("how many {what}? {line}"))
+        };
+        Ok(Self { passed: count("passed")?, failed: count("failed")?, ignored: count("ignored")? })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, ignored } = self;
+        write!(f, "{passed} scenarios passed, {failed} failed, {ignored} ignored")
+    }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, failed, .. } = self;
-        write!(f, "{passed} scenarios passed, {failed} failed; tracepoints {}", self.tracepoints())
+        write!(f, "{}; tracepoints {}", self.verdict, self.tracepoints())
     }
 }
 
@@ -122,7 +137,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
             outcome.mode("owners").to_owned(),
             outcome.classic().to_owned(),
             outcome.keeps.clone(),
-            format!("{} of {}", outcome.passed, outcome.passed + outcome.failed),
+            format!("{} of {}", outcome.verdict.passed, outcome.verdict.passed + outcome.verdict.failed),
         ];
         table.extend(["| ", &cells.join(" | "), " |\n"]);
     }
@@ -147,4 +162,17 @@ fn modes(check: &str) -> Vec<(String, String)> {
             Some((words.next()?.to_owned(), words.next()?.to_owned()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_is_read_off_the_last_line() {
+        let text = "running 4 tests\ntest result: \u{1b}[31mFAILED\u{1b}[0m. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out\n";
+        let verdict = Verdict::read(text).ok();
+        assert_eq!(verdict, Some(Verdict { passed: 1, failed: 1, ignored: 2 }));
+        assert!(Verdict::read("running 4 tests\n").is_err(), "they did not come to an end");
+    }
 }

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc};
 
-use probe_ebpf::account::ConnectFailure;
+use probe_ebpf::account::{CONNECT_FAILURES, ConnectFailure};
 
 use super::*;
 use crate::{
@@ -8,8 +8,9 @@ use crate::{
     config::{Measure, Settings},
     model::{
         CloseWaits, Destination, Events, HostFigures, LostFigures, Peer, QueueFigures, Tells,
+        habits::Habits,
         names::{NameTrouble, StaleAddress, WatchId},
-        pool::{EphemeralFigures, Load, PoolFigures, Ranges},
+        pool::{Chance, EphemeralFigures, Gaps, Load, Outgrown, PoolFigures, Range, Ranges},
     },
 };
 
@@ -23,10 +24,12 @@ struct Play {
     left_behind: HashSet<AccountId>,
     destinations: HashMap<AccountId, Destination>,
     close_waits: BTreeMap<u16, CloseWaits>,
+    habits: Habits,
     host: HostFigures,
     stale: Vec<(AccountId, StaleAddress)>,
     names: Vec<NameTrouble>,
     lost: u64,
+    drift: i64,
     config_reloaded: bool,
     history_trouble: Option<&'static str>,
     unreached: Vec<Arc<str>>,
@@ -48,10 +51,12 @@ impl Play {
             left_behind: HashSet::new(),
             destinations: HashMap::new(),
             close_waits: BTreeMap::new(),
+            habits: Habits::default(),
             host: HostFigures::default(),
             stale: Vec::new(),
             names: Vec::new(),
             lost: 0,
+            drift: 0,
             config_reloaded: true,
             history_trouble: None,
             unreached: Vec::new(),
@@ -85,11 +90,19 @@ impl Play {
                 left_behind: &self.left_behind,
                 destinations: &self.destinations,
                 close_waits: &self.close_waits,
-                tells: Tells { time_wait: true, aborted_early: true, stalled: true, ..Tells::default() },
+                habits: &self.habits,
+                tells: Tells {
+                    time_wait: true,
+                    challenged: true,
+                    aborted_early: true,
+                    stalled: true,
+                    ..Tells::default()
+                },
                 host: &self.host,
                 stale: &self.stale,
                 names: &self.names,
                 lost: &lost,
+                drift: self.drift,
                 config_reloaded: self.config_reloaded,
                 history_trouble: self.history_trouble,
                 unreached: &self.unreached,
@@ -117,7 +130,8 @@ impl Play {
     }
 
     fn refused(&mut self, refused: u64) {
-        self.troubled = HashMap::from([(account(1), Events { refused, ..Events::default() })]);
+        let events = Events { refused, refused_late: 1, ..Events::default() };
+        self.troubled = HashMap::from([(account(1), events)]);
     }
 }
 
@@ -137,13 +151,28 @@ fn pool(used: f64, seconds_left: f64) -> PoolFigures {
         bounds: Some((2_048, 16_383)),
         observed: ranges,
         confidence: 1.0,
+        is_known: true,
+        remembered: false,
         configured: None,
         outside: 0,
+        reachable: Some(14_336),
+        gaps: None,
+        elsewhere: None,
+        is_learning: false,
+        local: Some([192, 0, 2, 1].into()),
+        local_addresses: 1,
         load: Load { time_wait: used * 14_336.0, live: 0.0, rate: 240.0, ends: [0.0; 60] },
         accepted: 0.0,
         refused: 0.0,
+        same_clock: 0.0,
+        other_clock: 0.0,
         accepts_reuse: false,
+        turn: None,
+        chance: None,
+        outgrown: None,
+        circling: None,
         exhaustion_seconds: Some(seconds_left),
+        forecast_confidence: 1.0,
     }
 }
 
@@ -185,77 +214,6 @@ fn noise_of_one_reading_raises_nothing_and_ends_nothing() {
 }
 
 #[test]
-fn a_forecast_warns_and_becomes_critical_and_calms_down() {
-    let mut play = Play::new("");
-    play.pool(0.3, 45.0);
-    assert_eq!(play.seconds(2), [(NEAR, WARNING)]);
-    let alert = play.only();
-    assert_eq!(alert.exhausted_at, Some(play.now.unix + 45));
-    assert_eq!((alert.figure.measure, alert.figure.value, alert.figure.limit), ("seconds_left", 45.0, 60.0));
-    assert!(
-        alert.text.contains(
-            "198.51.100.1 towards port 443 draws its source ports from 2048-16383 (14336 ports, seen)"
-        ),
-        "{}",
-        alert.text
-    );
-    assert!(alert.text.contains("30 % of them are taken here"), "{}", alert.text);
-    assert!(alert.text.contains("they run out in 45 s"), "{}", alert.text);
-    play.pool(0.97, 12.0);
-    assert_eq!(play.seconds(2), [(NEAR, CRITICAL)]);
-    play.pool(0.85, f64::INFINITY);
-    assert_eq!(play.seconds(60), []);
-    assert_eq!(play.seconds(1), [(NEAR, WARNING)], "after a minute without, it is no longer critical");
-}
-
-#[test]
-fn time_waits_that_accept_everything_are_no_matter() {
-    let mut play = Play::new("");
-    let accepted = PoolFigures { accepts_reuse: true, accepted: 500.0, ..pool(1.0, f64::INFINITY) };
-    play.pools = vec![(account(1), accepted)];
-    assert_eq!(play.seconds(30), []);
-}
-
-#[test]
-fn refused_syns_explain_repeated_ones() {
-    let mut play = Play::new("");
-    let events = Events { refused: 30, syn_retries: 22, connections: 50, ..Events::default() };
-    play.troubled = HashMap::from([(account(1), events)]);
-    assert_eq!(play.seconds(60), [(REFUSED, WARNING)]);
-    let events = Events { syn_retries: 22, connections: 50, ..Events::default() };
-    play.troubled = HashMap::from([(account(1), events)]);
-    assert_eq!(
-        play.seconds(120),
-        [(REFUSED, None), (RETRIES, CRITICAL)],
-        "30 % of them, and nothing explains it"
-    );
-}
-
-#[test]
-fn repeated_syns_count_from_ten_on_and_by_direction() {
-    let mut play = Play::new("");
-    let outbound = AccountId { direction: Direction::Outbound, ..account(2) };
-    let events = |syn_retries| Events { syns: 100, syn_retries, connections: 7, ..Events::default() };
-    play.troubled = HashMap::from([(outbound.clone(), events(9))]);
-    assert_eq!(play.seconds(60), []);
-    play.troubled = HashMap::from([(outbound, events(10))]);
-    assert_eq!(play.seconds(60), [(RETRIES, WARNING)]);
-    assert!(play.only().text.contains("10 of 110 in the last minute (9 %)"), "{}", play.only().text);
-}
-
-#[test]
-fn many_peers_at_once_are_critical() {
-    let mut play = Play::new("[alerts.PortReuseRefused]\ncritical_peers = 3\n");
-    let events = Events { refused: 2, ..Events::default() };
-    play.troubled = (1..=2).map(|number| (account(number), events)).collect();
-    assert_eq!(play.seconds(10), [(REFUSED, WARNING); 2]);
-    play.troubled = (1..=3).map(|number| (account(number), events)).collect();
-    assert_eq!(play.seconds(10), [(REFUSED, CRITICAL); 3]);
-    let reach = &play.engine.raised().next().expect("raised").reach;
-    assert_eq!((reach.peers, reach.ports.as_slice()), (3, &[443][..]));
-}
-
-#[test]
 fn a_group_may_have_thresholds_of_its_own() {
     let mut play = Play::new(
         "[[peer]]\nname = \"nat\"\ncidrs = [\"198.51.100.0/24\"]\nalerts.PortReuseRefused = { refused_per_minute = { warn = 20 } }\n",
@@ -288,7 +246,7 @@ fn the_host_has_alerts_of_its_own() {
         time_wait_buckets_limit: Some(10_000),
         listen_overflows: 5_000,
         listen_queues: vec![
-            QueueFigures { port: 80, waiting: 9, limit: 10, sockets: vec![1] },
+            QueueFigures { port: 80, waiting: 9, limit: 9, sockets: vec![1] },
             QueueFigures { port: 81, waiting: 0, limit: 0, sockets: vec![2] },
         ],
         ..HostFigures::default()
@@ -311,19 +269,59 @@ fn the_host_has_alerts_of_its_own() {
 }
 
 #[test]
+fn a_full_queue_is_critical_only_once_the_kernel_dropped_someone() {
+    let overflow = AlertName::ListenQueueOverflow;
+    let mut play = Play::new("");
+    let mut queue = |waiting, limit, overflows| {
+        let sockets = vec![1];
+        play.host.listen_queues = vec![QueueFigures { port: 80, waiting, limit, sockets }];
+        play.host.listen_overflows = overflows;
+        let changes = play.seconds(70);
+        let of_port = |alert: &&Alert| alert.subject == Subject::Port(80);
+        (changes, play.engine.raised().find(of_port).map(|alert| alert.text.clone()).unwrap_or_default())
+    };
+    assert_eq!(queue(1, 1, 0).0, [], "one more may wait");
+    let (changes, text) = queue(2, 1, 0);
+    assert_eq!(changes, [(overflow, WARNING)], "it is full, and nobody else has come");
+    assert_eq!(text, "2 connections wait to be accepted on port 80, which holds 2 (backlog 1)");
+    assert_eq!(queue(0, 1, 0).0, [(overflow, None)]);
+    let (changes, text) = queue(1, 0, 0);
+    assert_eq!(changes, [(overflow, WARNING)], "listen(0) holds one");
+    assert_eq!(text, "1 connections wait to be accepted on port 80, which holds 1 (backlog 0)");
+    // The host's counter moves: its own alert warns, the port's is critical, until a minute and the time to end are over.
+    let (changes, _) = queue(1, 0, 1);
+    assert_eq!(changes, [(overflow, WARNING), (overflow, CRITICAL)]);
+    assert_eq!(queue(1, 0, 1).0, [(overflow, None), (overflow, WARNING)]);
+}
+
+#[test]
 fn the_agent_tells_of_itself() {
     let degraded = AlertName::AgentDegraded;
     let mut play = Play::new("");
     assert_eq!(play.seconds(100), [], "evidence that makes room for later one is no loss");
     play.lost = 20;
     assert_eq!(play.seconds(30), [(degraded, WARNING)]);
-    assert!(play.only().text.contains("20 events found no room in connections"), "{}", play.only().text);
+    assert!(
+        play.only().text.contains("20 events dropped in the last minute: connections is full"),
+        "{}",
+        play.only().text
+    );
     assert_eq!(play.seconds(120), [(degraded, None)]);
     play.config_reloaded = false;
     play.unreached = vec![Arc::from("ops")];
     assert_eq!(play.seconds(30), [(degraded, WARNING)]);
     let text = &play.only().text;
-    assert!(text.contains("was refused") && text.contains("not reached for five minutes: ops"), "{text}");
+    assert!(
+        text.contains("reload failed") && text.contains("receivers not reached for five minutes: ops"),
+        "{text}"
+    );
+    play.config_reloaded = true;
+    play.unreached.clear();
+    assert_eq!(play.seconds(120), [(degraded, None)]);
+    play.drift = -30;
+    assert_eq!(play.seconds(30), [(degraded, WARNING)]);
+    let text = &play.only().text;
+    assert!(text.contains("found 30 TIME_WAIT and FIN_WAIT2 sockets fewer than the kernel counts"), "{text}");
 }
 
 #[test]
@@ -369,8 +367,16 @@ fn after_a_restart_what_was_raised_is_known() {
     after.engine.restore(after.now, &saved);
     assert_eq!(after.raised(), before.raised());
     // Its pool is not known again for a while; the refused SYNs have ceased.
-    after.pools =
-        vec![(account(1), PoolFigures { confidence: 0.1, exhaustion_seconds: None, ..pool(0.85, 0.0) })];
+    after.pools = vec![(
+        account(1),
+        PoolFigures {
+            confidence: 0.1,
+            is_known: false,
+            reachable: None,
+            exhaustion_seconds: None,
+            ..pool(0.85, 0.0)
+        },
+    )];
     assert_eq!(after.seconds(119), [], "neither announced anew nor over");
     assert_eq!(
         after.engine.raised().map(|alert| alert.since).max(),
@@ -438,4 +444,6 @@ fn every_measure_has_an_order_of_thresholds_that_can_be_reached() {
     }
 }
 
+mod aborted;
+mod inbound;
 mod outbound;

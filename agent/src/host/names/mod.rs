@@ -59,11 +59,20 @@ pub enum Listing {
     TimedOut,
 }
 
+/// How often a name is asked for. The shorter the times, the more eager it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pace {
+    /// As a rule.
+    pub every: Duration,
+    /// While its next change is waited for.
+    pub hurried_every: Duration,
+}
+
 /// What is to be asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Plan {
     /// Names, and how often.
-    names: Vec<(Arc<str>, Duration)>,
+    names: Vec<(Arc<str>, Pace)>,
     /// Those whose next change is waited for.
     hurried: BTreeSet<Arc<str>>,
 }
@@ -99,14 +108,20 @@ impl Resolver {
     }
 
     /// Asks for these names from now on, each as often as said; a name that is given twice as often as the more eager of both says.
-    pub fn watch(&self, names: impl IntoIterator<Item = (Arc<str>, Duration)>) {
+    pub fn watch(&self, names: impl IntoIterator<Item = (Arc<str>, Pace)>) {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort_unstable();
-        names.dedup_by(|later, first| later.0 == first.0);
+        names.dedup_by(|(later, pace), (first, eager)| {
+            let is_same = later == first;
+            if is_same {
+                eager.hurried_every = eager.hurried_every.min(pace.hurried_every);
+            }
+            is_same
+        });
         self.plan.send_modify(|plan| plan.names = names);
     }
 
-    /// Asks for these as fast as is decent, and for all others as often as was said.
+    /// Asks for these as often as was said for a hurry, and for all others as often as was said.
     pub fn hurry(&self, names: BTreeSet<Arc<str>>) {
         self.plan.send_if_modified(|plan| {
             let differs = plan.hurried != names;

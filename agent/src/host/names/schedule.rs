@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Lookup, Out, Plan,
+    Lookup, Out, Pace, Plan,
     conf::{Conf, Files},
     round,
 };
@@ -26,11 +26,12 @@ const TOGETHER: usize = 32;
 /// What is due so soon is asked for now, so that fewer rounds are needed.
 const SOON: Duration = Duration::from_millis(5);
 
-/// A name whose change is waited for is asked for this often,
-const HURRIED: Duration = Duration::from_millis(25);
-
-/// and all such names together so many times a second.
+/// All names whose change is waited for are asked for so many times a second, however eager each of them is.
 const HURRIED_PER_SECOND: u32 = 200;
+
+/// An interval of theirs differs from the next by up to this part, so that a fleet that lost its database at the same moment does not ask
+/// its name servers at the same moments.
+const JITTER: f64 = 0.25;
 
 /// How often it is looked whether the host resolves otherwise.
 const CONF_CHECKED: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ const CONF_CHECKED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Entry {
     name: Arc<str>,
-    every: Duration,
+    pace: Pace,
     hurried: bool,
     due: Instant,
     asked: bool,
@@ -51,6 +52,7 @@ struct Schedule {
     entries: Vec<Entry>,
     by_name: HashMap<Arc<str>, usize>,
     hurried: usize,
+    random: fastrand::Rng,
 }
 
 /// Asks until the plan's owner is gone.
@@ -113,15 +115,15 @@ impl Schedule {
         let mut before: HashMap<Arc<str>, Entry> =
             self.entries.drain(..).map(|entry| (Arc::clone(&entry.name), entry)).collect();
         let rounds = u32::try_from(plan.names.len().div_ceil(TOGETHER)).unwrap_or(u32::MAX).max(1);
-        for (place, (name, every)) in plan.names.iter().enumerate() {
+        for (place, (name, pace)) in plan.names.iter().enumerate() {
             let hurried = plan.hurried.contains(name);
             let turn = u32::try_from(place / TOGETHER).unwrap_or_default();
             let entry = if let Some(entry) = before.remove(name) {
-                let due = if hurried && !entry.hurried { now } else { entry.due.min(now + *every) };
-                Entry { every: *every, hurried, due, ..entry }
+                let due = if hurried && !entry.hurried { now } else { entry.due.min(now + pace.every) };
+                Entry { pace: *pace, hurried, due, ..entry }
             } else {
-                let due = now + *every * turn / rounds;
-                Entry { name: Arc::clone(name), every: *every, hurried, due, asked: false }
+                let due = now + pace.every * turn / rounds;
+                Entry { name: Arc::clone(name), pace: *pace, hurried, due, asked: false }
             };
             self.entries.push(entry);
         }
@@ -133,10 +135,16 @@ impl Schedule {
 
     /// The names whose turn it is; each has its next in time, counted from this one's.
     fn due(&mut self, now: Instant) -> Vec<Arc<str>> {
-        let hurried = self.hurried_interval();
+        let shortest = self.shortest_hurried();
+        let Self { entries, random, .. } = self;
         let mut names = Vec::new();
-        for entry in self.entries.iter_mut().filter(|entry| !entry.asked && entry.due <= now + SOON) {
-            let interval = if entry.hurried { hurried } else { entry.every };
+        for entry in entries.iter_mut().filter(|entry| !entry.asked && entry.due <= now + SOON) {
+            let interval = if entry.hurried {
+                let jitter = 1.0 + JITTER * (2.0 * random.f64() - 1.0);
+                entry.pace.hurried_every.max(shortest).mul_f64(jitter)
+            } else {
+                entry.pace.every
+            };
             entry.due += interval;
             if entry.due <= now {
                 entry.due = now + interval;
@@ -147,9 +155,10 @@ impl Schedule {
         names
     }
 
-    fn hurried_interval(&self) -> Duration {
+    /// How often each name may be asked for while so many are in a hurry.
+    fn shortest_hurried(&self) -> Duration {
         let hurried = u32::try_from(self.hurried).unwrap_or(u32::MAX);
-        HURRIED.max(Duration::from_secs(1) * hurried / HURRIED_PER_SECOND)
+        Duration::from_secs(1) * hurried / HURRIED_PER_SECOND
     }
 
     fn next(&self) -> Option<Instant> {

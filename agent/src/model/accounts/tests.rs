@@ -144,6 +144,53 @@ fn when_the_room_gets_scarce_the_longest_idle_go_first() {
 }
 
 #[test]
+fn a_census_leaves_the_last_of_the_room_to_events() {
+    let mut accounts = Accounts::new(Groups::default(), Retention { capacity: 10, ..RETENTION });
+    assert_eq!(accounts.free(), 9);
+    for host in 1..=8 {
+        accounts.read(at(1), key(host), &connections(1));
+    }
+    accounts.read(at(1), AccountKey { half_open: true, ..key(100) }, &connections(0));
+    assert_eq!(accounts.free(), 1, "half-open peers have a room of their own");
+    for host in 9..=10 {
+        accounts.read(at(1), key(host), &connections(1));
+    }
+    assert_eq!(accounts.free(), 0);
+}
+
+/// `(port, connections, sockets in TIME_WAIT)` of each inbound series of a peer.
+fn ports(accounts: &Accounts) -> Vec<(String, u64, u32)> {
+    let all = accounts.export();
+    let inbound = all.iter().filter(|account| account.direction == Direction::Inbound);
+    let port = |account: &ExportedAccount| {
+        let time_wait = account.sockets[state::TIME_WAIT as usize];
+        Some((account.id()?.port_name().to_string(), account.counters.connections, time_wait))
+    };
+    inbound.filter_map(port).collect()
+}
+
+#[test]
+fn accounts_of_short_lived_listeners_become_one() {
+    let mut accounts = Accounts::new(Groups::default(), Retention { capacity: 3, ..RETENTION });
+    accounts.read(at(1), key(1), &connections(5));
+    let transfer = |port| PeerKey { port, ..key(1).peer };
+    for second in 2..=41 {
+        let port = 40_000 + u16::try_from(second).expect("a small number");
+        assert!(!accounts.knows(&AccountKey { peer: transfer(port), half_open: false }));
+        accounts.fold(at(second), &transfer(port), &connections(1));
+    }
+    accounts.settle(at(41), &[Held { sockets: time_wait(40), ..Held::none(transfer(0)) }]);
+    accounts.rank(at(41), &HashSet::new());
+    assert_eq!(ports(&accounts), [("ephemeral".to_owned(), 40, 40), ("443".to_owned(), 5, 0)]);
+    assert_eq!(accounts.len(), 2);
+    // It is forgotten like any other, ten minutes after the last of them.
+    accounts.settle(at(100), &[]);
+    let gone = |seconds| accounts.idle(at(seconds)).into_iter().map(|(key, _)| key.peer).collect::<Vec<_>>();
+    assert_eq!(gone(640), [key(1).peer]);
+    assert_eq!(gone(641), [key(1).peer, transfer(0)]);
+}
+
+#[test]
 fn half_open_peers_drive_nobody_out() {
     let mut accounts = Accounts::new(Groups::default(), Retention { capacity: 10, ..RETENTION });
     for host in 1..=9 {
@@ -202,4 +249,33 @@ proptest! {
         }
         prop_assert_eq!(ever.values().sum::<u64>(), kernel.values().sum::<u64>());
     }
+}
+
+#[test]
+fn closes_by_peers_are_counted_with_the_sockets_of_a_census() {
+    let mut accounts = Accounts::new(Groups::default(), RETENTION);
+    let closed = |by_peer, by_us| {
+        let mut counted = Counted::zeroed();
+        counted.counters.closes[ClosedBy::Peer as usize] = by_peer;
+        counted.counters.closes[ClosedBy::Local as usize] = by_us;
+        counted
+    };
+    let mut sockets = [0; STATES];
+    sockets[CLOSE_WAIT as usize] = 2;
+    accounts.read(at(1), key(1), &closed(5, 100));
+    accounts.read(at(1), key(2), &closed(7, 0));
+    let outbound = AccountKey {
+        peer: PeerKey::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 3)), 443, probe_ebpf::account::OUTBOUND),
+        half_open: false,
+    };
+    accounts.read(at(1), outbound, &closed(1_000, 0));
+    accounts.settle(at(2), &[held(1, sockets)]);
+    let told =
+        |accounts: &mut Accounts| accounts.close_waits().get(&443).map(|told| (told.sockets, told.entered));
+    assert_eq!(told(&mut accounts), Some((2, 12)));
+    // What comes after a census is not among the sockets that it found.
+    accounts.read(at(3), key(1), &closed(9, 100));
+    assert_eq!(told(&mut accounts), Some((2, 12)));
+    accounts.settle(at(4), &[held(1, sockets)]);
+    assert_eq!(told(&mut accounts), Some((2, 16)));
 }

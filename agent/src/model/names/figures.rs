@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use probe_ebpf::account::{Histogram, OUTBOUND, PeerKey};
 
 use super::{
-    AT_ONCE, Between, Change, Connections, Names, Outcome, Part, SECOND, SILENT, SLOW, STILL, WatchId,
-    Watched, listings::Known,
+    AT_ONCE, Between, Change, Names, Outcome, Part, SECOND, SILENT, SLOW, WatchId, Watched, listings::Known,
+    stale::StaleUse,
 };
 use crate::model::Callers;
 
@@ -50,6 +50,8 @@ pub struct AddressFigures {
     pub called_ns: u64,
     /// Processes that call it, where it is stale.
     pub processes: Vec<Arc<str>>,
+    /// How it is used, where it is stale and in use.
+    pub stale_use: Option<StaleUse>,
 }
 
 /// One watched name.
@@ -84,25 +86,6 @@ impl NameFigures {
     }
 }
 
-/// An address that is called though its name no longer lists it, and no other does.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StaleAddress {
-    /// The name.
-    pub id: WatchId,
-    /// The address.
-    pub address: IpAddr,
-    /// For how long the name has not listed it, in seconds.
-    pub gone_seconds: f64,
-    /// How long ago somebody last called it, in seconds.
-    pub called_seconds_ago: f64,
-    /// Whether calls came to nothing since the last one that was answered.
-    pub is_failing: bool,
-    /// Connections that are open, or being opened.
-    pub connections: u32,
-    /// Who calls.
-    pub processes: Vec<Arc<str>>,
-}
-
 /// How a name resolves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NameTrouble {
@@ -126,21 +109,24 @@ impl Names {
     fn figures_of(&self, now: u64, id: &WatchId, watched: &Watched, callers: &Callers) -> NameFigures {
         let address = |(address, known): (IpAddr, &Known)| {
             let key = PeerKey::new(address, id.port, OUTBOUND);
-            let Connections { open, called, .. } = self.connections.get(&key).copied().unwrap_or_default();
+            let connections = self.connections.get(&key);
             let standing = match () {
                 () if known.is_listed() => Standing::Listed,
                 () if watched.listings.is_gone(now, known) => Standing::Stale,
                 () => Standing::Away,
             };
-            let processes = if standing == Standing::Stale { callers.of(&[&key]) } else { Vec::new() };
+            let is_stale = standing == Standing::Stale;
+            let processes = if is_stale { callers.of(&[&key]) } else { Vec::new() };
+            let stale_use = if is_stale { self.stale_use(now, id, (address, known), callers) } else { None };
             AddressFigures {
                 address,
                 standing,
                 came: known.came,
                 left: known.left(),
-                connections: open,
-                called_ns: called,
+                connections: connections.map_or(0, |connections| connections.open),
+                called_ns: connections.map_or(0, |connections| connections.called),
                 processes,
+                stale_use,
             }
         };
         let last = watched.last.as_ref();
@@ -155,31 +141,6 @@ impl Names {
             parts: watched.parts,
             last: last.map(|answer| (answer.answered_ns, answer.outcome(), answer.why())),
         }
-    }
-
-    /// The addresses that somebody calls though no name lists them any more.
-    #[must_use]
-    pub fn stale(&self, now: u64, figures: &[NameFigures]) -> Vec<StaleAddress> {
-        let seconds = |since: u64| now.saturating_sub(since) as f64 / SECOND as f64;
-        let each =
-            figures.iter().flat_map(|name| name.addresses.iter().map(move |address| (&name.id, address)));
-        let stale = each.filter_map(|(id, figures)| {
-            let AddressFigures { address, called_ns, connections, .. } = *figures;
-            let left = figures.left.filter(|_| figures.standing == Standing::Stale)?.latest_ns;
-            let key = PeerKey::new(address, id.port, OUTBOUND);
-            let calls = self.connections.get(&key).map(|connections| connections.traffic.calls);
-            let is_called = called_ns > left + AT_ONCE && now.saturating_sub(called_ns) <= STILL;
-            (is_called && !self.is_listed_elsewhere(id, address)).then(|| StaleAddress {
-                id: id.clone(),
-                address,
-                gone_seconds: seconds(left),
-                called_seconds_ago: seconds(called_ns),
-                is_failing: calls.is_some_and(|calls| calls.last_failure_ns > calls.last_success_ns),
-                connections,
-                processes: figures.processes.clone(),
-            })
-        });
-        stale.collect()
     }
 
     /// The destinations that nobody has called since their names ceased to list them: what came to nothing there is over.

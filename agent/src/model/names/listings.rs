@@ -64,6 +64,8 @@ pub struct Change {
 pub(super) struct Known {
     /// When the name began to list it.
     pub came: Between,
+    /// When it had left before, if it came back; 0 if it had not.
+    pub left_before: u64,
     /// When the last answer with it was asked for, and came.
     listed: (u64, u64),
     away: Option<Away>,
@@ -137,7 +139,8 @@ impl Listings {
         let rotation = self.rotation(times.1);
         let Some(known) = self.known.get_mut(&address) else {
             let came = when(before.map(|(asked, _)| asked));
-            self.known.insert(address, Known { came, listed: times, away: None, noted: false });
+            self.known
+                .insert(address, Known { came, left_before: 0, listed: times, away: None, noted: false });
             // What was listed when we began to look did not come.
             if before.is_some() {
                 self.note(Change { address, came: true, when: came });
@@ -152,6 +155,7 @@ impl Listings {
         if absence > rotation {
             let came = when(Some(away.last_asked));
             known.came = came;
+            known.left_before = away.since;
             self.note(Change { address, came: true, when: came });
         }
         if absence <= ROTATION {

@@ -7,6 +7,7 @@ mod answer;
 mod failover;
 mod figures;
 mod listings;
+mod stale;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -23,8 +24,9 @@ use probe_ebpf::{
 pub use self::{
     answer::{Answer, Outcome, Told},
     failover::{Failover, Part},
-    figures::{AddressFigures, NameFigures, NameTrouble, StaleAddress, Standing},
+    figures::{AddressFigures, NameFigures, NameTrouble, Standing},
     listings::{Between, Change},
+    stale::{StaleAddress, StaleUse},
 };
 use self::{
     failover::{Traffic, Watcher},
@@ -97,13 +99,15 @@ struct Watched {
 }
 
 /// Connections to one address at one port.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Connections {
     traffic: Traffic,
     /// Open, or being opened.
     open: u32,
     /// When somebody last called.
     called: u64,
+    /// When each process that calls was first seen to. As many as the kernel tells.
+    first_calls: HashMap<Arc<str>, u64>,
 }
 
 /// All watched names.
@@ -171,6 +175,11 @@ impl Names {
             // Not its failures: a SYN is repeated long after the call.
             let called = callers.last_call(key).max(connections.traffic.calls.last_success_ns);
             connections.called = connections.called.max(called);
+            let before = std::mem::take(&mut connections.first_calls);
+            let first = |(process, called): (&Arc<str>, u64)| {
+                (Arc::clone(process), before.get(process).copied().unwrap_or(called))
+            };
+            connections.first_calls = callers.calls(key).into_iter().flatten().map(first).collect();
         }
         let connections = &self.connections;
         let mut over = Vec::new();

@@ -39,11 +39,39 @@ fn read(names: &mut Names, host: u8, port: u16, last_success_ns: u64) {
 }
 
 fn called_by(host: u8, port: u16, name: &[u8], at: u64) -> Callers {
+    let mut callers = Callers::default();
+    add(&mut callers, host, port, name, at);
+    callers
+}
+
+fn add(callers: &mut Callers, host: u8, port: u16, name: &[u8], at: u64) {
     let mut bytes = [0; 16];
     bytes[..name.len()].copy_from_slice(name);
-    let mut callers = Callers::default();
     callers.add(&CallerKey { destination: key(host, port), name: bytemuck::cast(bytes) }, at);
+}
+
+/// Who last called which host at port 3306, and at which second.
+fn calls(calls: &[(u8, &str, u64)]) -> Callers {
+    let mut callers = Callers::default();
+    for (host, name, second) in calls {
+        add(&mut callers, *host, 3306, name.as_bytes(), second * S);
+    }
     callers
+}
+
+/// A name that moved from the first host to the second one at second 10; it is second 70.
+fn moved() -> Names {
+    let mut names = watching(&[("db.example", 3306)]);
+    learn(&mut names, "db.example", 1..10, &[1]);
+    names.conclude(9 * S, &calls(&[(1, "httpd", 9), (1, "monitor", 9), (2, "monitor", 9)]));
+    learn(&mut names, "db.example", 10..70, &[2]);
+    names
+}
+
+/// The account of the first host, to which calls fail.
+fn fail(names: &mut Names, since: u64) {
+    let calls = Calls { last_success_ns: 9 * S, last_failure_ns: since, ..Calls::zeroed() };
+    names.read(&AccountKey { peer: key(1, 3306), half_open: false }, &calls);
 }
 
 fn stale(names: &mut Names, now: u64, callers: &Callers) -> Vec<StaleAddress> {
@@ -70,6 +98,83 @@ fn who_calls_an_address_that_is_no_longer_listed_is_named() {
     // A minute after the last call it is over; what is open is still shown.
     assert_eq!(stale(&mut names, 121 * S, &callers), []);
     assert_eq!(names.figures(121 * S, &callers)[0].stale_connections(), 3);
+}
+
+#[test]
+fn a_monitor_that_calls_the_new_address_too_has_not_missed_the_move() {
+    let mut names = moved();
+    let monitor = [(1, "monitor", 65), (2, "monitor", 66)];
+    assert_eq!(stale(&mut names, 70 * S, &calls(&monitor)), []);
+    // Nor one that called it before the move and is slow to call it again.
+    assert_eq!(stale(&mut names, 70 * S, &calls(&[(1, "monitor", 65), (2, "monitor", 9)])), []);
+    assert!(is_about(names.figures(70 * S, &calls(&monitor))[0].stale_seconds(70 * S), 0.0));
+    // What fails is told, and that it is called by those who know better.
+    fail(&mut names, 66 * S);
+    let found = stale(&mut names, 70 * S, &calls(&monitor));
+    let [found] = &found[..] else { panic!("{found:?}") };
+    assert!(found.calls_successor && found.is_failing, "{found:?}");
+    let figures = &names.figures(70 * S, &calls(&monitor))[0];
+    assert!(is_about(figures.stale_seconds(70 * S), 0.0) && figures.stale_fails());
+}
+
+#[test]
+fn a_program_that_kept_the_old_address_is_told_beside_a_monitor_that_calls_both() {
+    let mut names = moved();
+    let all = calls(&[(1, "monitor", 65), (2, "monitor", 66), (1, "httpd", 60), (2, "java", 65)]);
+    let found = stale(&mut names, 70 * S, &all);
+    let [found] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(found.processes, [Arc::from("httpd")]);
+    assert_eq!((found.used_seconds, found.called_seconds_ago, found.calls_successor), (60.0, 10.0, false));
+    assert!(is_about(names.figures(70 * S, &all)[0].stale_seconds(70 * S), 60.0));
+}
+
+#[test]
+fn a_monitor_that_calls_the_old_address_only_looks_like_a_program_that_kept_it() {
+    let found = stale(&mut moved(), 70 * S, &calls(&[(1, "monitor", 65)]));
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn who_calls_the_old_address_for_the_first_time_later_counts_from_then() {
+    let mut names = moved();
+    let found = stale(&mut names, 70 * S, &calls(&[(1, "mysql", 70)]));
+    assert!(is_about(found[0].used_seconds, 0.0) && is_about(found[0].gone_seconds, 60.0), "{found:?}");
+    let found = stale(&mut names, 100 * S, &calls(&[(1, "mysql", 95)]));
+    assert!(is_about(found[0].used_seconds, 30.0), "{found:?}");
+}
+
+#[test]
+fn who_kept_several_addresses_is_told_though_one_of_them_is_still_listed() {
+    let mut names = watching(&[("lb.example", 3306)]);
+    learn(&mut names, "lb.example", 1..10, &[1, 2]);
+    learn(&mut names, "lb.example", 10..200, &[1, 2, 3]);
+    learn(&mut names, "lb.example", 200..300, &[2, 3]);
+    // The third came long before the first one left, and took nothing's place.
+    let found =
+        stale(&mut names, 300 * S, &calls(&[(1, "nginx", 299), (2, "nginx", 299), (3, "nginx", 299)]));
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn an_address_that_overlaps_with_the_one_before_takes_its_place() {
+    let mut names = watching(&[("db.example", 3306)]);
+    learn(&mut names, "db.example", 1..10, &[1]);
+    learn(&mut names, "db.example", 10..40, &[1, 2]);
+    learn(&mut names, "db.example", 40..100, &[2]);
+    let both = calls(&[(1, "monitor", 95), (2, "monitor", 96)]);
+    assert_eq!(stale(&mut names, 100 * S, &both), []);
+}
+
+#[test]
+fn who_missed_that_a_name_went_back_is_told_though_it_called_that_address_before() {
+    let mut names = moved();
+    learn(&mut names, "db.example", 70..100, &[2]);
+    learn(&mut names, "db.example", 100..200, &[1]);
+    let httpd = [(1, "httpd", 9), (2, "httpd", 199)];
+    let found = stale(&mut names, 200 * S, &calls(&httpd));
+    assert_eq!(found.len(), 1, "it called the first host through the name: {found:?}");
+    // A monitor called it while the name did not list it.
+    assert_eq!(stale(&mut names, 200 * S, &calls(&[(1, "monitor", 60), (2, "monitor", 199)])), []);
 }
 
 #[test]

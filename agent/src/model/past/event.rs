@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use probe_ebpf::sweep::state;
+
 use crate::model::{
-    AccountId, Clocks, RefusedReuse,
+    AccountId, Clocks, PortName, RefusedReuse,
     names::{Failover, Part},
+    state_name,
 };
 
 /// Something that happened, and when.
@@ -28,6 +31,14 @@ pub struct Who {
     pub port: u16,
     /// `inbound` or `outbound`.
     pub direction: String,
+}
+
+impl Who {
+    /// Its port as it is written.
+    #[must_use]
+    pub fn port_name(&self) -> PortName {
+        PortName::new(self.port, &self.direction)
+    }
 }
 
 impl From<&AccountId> for Who {
@@ -105,6 +116,14 @@ pub enum Event {
         /// Whether they are those of the configuration.
         configured: bool,
     },
+    /// A machine behind a peer's address has outgrown its block of ports, or another one has.
+    BlockOutgrown {
+        /// Whose.
+        #[serde(flatten)]
+        who: Who,
+        /// Which block, and what share of the refused attempts came from it.
+        text: String,
+    },
     /// An alert was raised.
     AlertRaised(AlertEvent),
     /// An alert that was raised before is still raised: when the agent started, and once a day.
@@ -168,22 +187,31 @@ pub struct AlertEvent {
     pub text: String,
 }
 
+impl AlertEvent {
+    /// Whether it is about this account.
+    #[must_use]
+    pub fn is_about(&self, who: &Who) -> bool {
+        (&self.peer, self.port, &self.direction) == (&who.peer, Some(who.port), &who.direction)
+    }
+}
+
 /// A refused reuse, once it has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RefusedReuseEvent {
     /// Whose.
     pub peer: String,
-    /// Its source port.
+    /// The source port of the first refused SYN.
     pub peer_port: u16,
     /// Our address.
     pub address: IpAddr,
     /// Our port.
     pub port: u16,
-    /// `reset`, `retry` or `gave_up`.
+    /// State of the old connection when the first SYN met it; records older than this field are of TIME_WAIT.
+    #[serde(default = "time_wait")]
+    pub state: String,
+    /// `reset`, `retry`, `other_port` or `gave_up`.
     pub end: String,
-    /// Connection attempts, all but the last of which failed.
-    pub attempts: u32,
-    /// SYNs that repeated one before.
+    /// SYNs that repeated the first.
     pub retries: u32,
     /// From the first refused SYN to the connection, or to the last SYN of a client that gave up.
     pub waited_seconds: f64,
@@ -191,7 +219,19 @@ pub struct RefusedReuseEvent {
     pub answers: Answers,
 }
 
-/// How SYNs were answered that TIME_WAIT refused.
+fn time_wait() -> String {
+    state_name(state::TIME_WAIT).to_owned()
+}
+
+impl RefusedReuseEvent {
+    /// Whether the old connection was still open, and not in TIME_WAIT.
+    #[must_use]
+    pub fn was_open(&self) -> bool {
+        self.state != state_name(state::TIME_WAIT)
+    }
+}
+
+/// How SYNs were answered that TIME_WAIT or an open connection refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
     /// By a bare ACK.
@@ -210,8 +250,8 @@ impl From<&RefusedReuse> for Happened {
             peer_port: reuse.remote.1,
             address: reuse.local.0,
             port: reuse.local.1,
+            state: state_name(u32::from(reuse.state)).to_owned(),
             end: reuse.end.name().to_owned(),
-            attempts: reuse.attempts,
             retries: reuse.retries,
             waited_seconds: reuse.waited.as_secs_f64(),
             answers: Answers { ack, reset, none },

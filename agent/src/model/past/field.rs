@@ -2,6 +2,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::model::pool::Turn;
+
 /// How the values of several seconds become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -115,6 +117,36 @@ fields! {
     ListenOverflows: Events,
     /// Of the host: connections that got no TIME_WAIT because of the limit.
     BucketOverflows: Events,
+    /// Attempts of ours that failed for want of a local port.
+    FailedNoPort: Events,
+    /// SYNs that met a connection still open here, late copies of its own aside.
+    Challenged: Events,
+    /// Attempts so refused that came through once the client's RST had ended the old connection.
+    ChallengedAfterReset: Events,
+    /// Attempts so refused that came through later without one.
+    ChallengedAfterRetry: Events,
+    /// Attempts so refused that the client gave up.
+    ChallengedGaveUp: Events,
+    /// Attempts of ours that our program abandoned before they were answered.
+    FailedAbandoned: Events,
+    /// How long it had waited, in all, in milliseconds.
+    AbandonedMillis: Events,
+    /// Attempts that TIME_WAIT refused and that came through from another port.
+    ConnectedFromOtherPort: Events,
+    /// How long refused attempts that came through had taken since, in all, in milliseconds.
+    RefusedMillis: Events,
+    /// Refused attempts that waited for 0.9 s or more.
+    RefusedLate: Events,
+    /// Attempts that an open connection refused and that came through from another port.
+    ChallengedFromOtherPort: Events,
+    /// Ports that a peer hands out in turn per minute, over all servers; 0 while it is not known which of them come back here.
+    PortsPerMinute: Level,
+    /// After how many rounds they come back here at the earliest; 0 if none does.
+    ReturnRounds: Level,
+    /// Of a thousand, those that come back then.
+    ReturnPermille: Level,
+    /// Of a thousand SYNs here, those that will meet a TIME_WAIT.
+    ExpectedRefusedPermille: Level,
 }
 
 /// The numbers of a second, or of several. What a kernel cannot tell is 0.
@@ -144,6 +176,15 @@ impl IndexMut<Field> for Sample {
 }
 
 impl Sample {
+    /// Attempts of ours that failed, by reason, but for those that got no local port.
+    pub const FAILED: [Field; 5] = [
+        Field::FailedTimeout,
+        Field::FailedAbandoned,
+        Field::FailedRefused,
+        Field::FailedUnreachable,
+        Field::FailedOther,
+    ];
+
     /// Seconds left where none is foreseen.
     pub const NEVER: u32 = u32::MAX;
 
@@ -166,11 +207,10 @@ impl Sample {
         self.sum(&[Field::RefusedByAck, Field::RefusedByReset, Field::RefusedUnanswered])
     }
 
-    /// Attempts of ours that failed.
+    /// Attempts of ours that failed, but for those that got no local port.
     #[must_use]
     pub fn failed(&self) -> u32 {
-        use Field::{FailedOther, FailedRefused, FailedTimeout, FailedUnreachable};
-        self.sum(&[FailedTimeout, FailedRefused, FailedUnreachable, FailedOther])
+        self.sum(&Self::FAILED)
     }
 
     /// The share of the pool that is taken.
@@ -180,9 +220,52 @@ impl Sample {
         (size > 0).then(|| f64::from(self[Field::PortsTaken]) / f64::from(size))
     }
 
+    /// Keeps how a peer goes round its pool, once it is known which of the ports come back here.
+    pub fn set_turn(&mut self, turn: &Turn) {
+        if turn.returning.is_none() || turn.is_withdrawn {
+            return;
+        }
+        let (rounds, share) = turn.soonest_return().unwrap_or_default();
+        self[Field::PortsPerMinute] = nearest(turn.rate * 60.0);
+        self[Field::ReturnRounds] = rounds;
+        self[Field::ReturnPermille] = nearest(share * 1e3);
+        self[Field::ExpectedRefusedPermille] = nearest(turn.refused_share * 1e3);
+    }
+
+    /// How a peer went round its pool, as far as that is kept: of the ports that come back here, those that do at the earliest.
+    #[must_use]
+    pub fn turn(&self) -> Option<Turn> {
+        let [per_minute, rounds, permille, refused] = [
+            Field::PortsPerMinute,
+            Field::ReturnRounds,
+            Field::ReturnPermille,
+            Field::ExpectedRefusedPermille,
+        ]
+        .map(|field| self[field]);
+        let (size, left) = (self[Field::PoolSize], self[Field::SecondsLeft]);
+        let rate = f64::from(per_minute) / 60.0;
+        let share = |at| if at == rounds { f64::from(permille) / 1e3 } else { 0.0 };
+        (per_minute > 0 && size > 0).then(|| Turn {
+            rate,
+            round_seconds: f64::from(size) / rate,
+            returning: Some((1..=rounds.clamp(1, 6)).map(share).collect()),
+            refusal_seconds: if left == Self::NEVER { f64::INFINITY } else { f64::from(left) },
+            is_withdrawn: false,
+            refused_share: f64::from(refused) / 1e3,
+            is_at_limit: false,
+            next_met: None,
+        })
+    }
+
     fn sum(&self, fields: &[Field]) -> u32 {
         fields.iter().fold(0, |sum, &field| sum.saturating_add(self[field]))
     }
+}
+
+/// The nearest whole number below the top.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped first")]
+pub(super) fn nearest(value: f64) -> u32 {
+    value.round().clamp(0.0, f64::from(u32::MAX - 1)) as u32
 }
 
 #[cfg(test)]
@@ -201,6 +284,29 @@ mod tests {
         }
         let taken = [Field::TimeWait, Field::SecondsLeft, Field::Connections].map(|field| minute[field]);
         assert_eq!(taken, [9, 30, 9]);
+    }
+
+    #[test]
+    fn how_a_peer_went_round_is_told_as_it_was() {
+        let turn = Turn {
+            rate: 150.0,
+            round_seconds: 4_096.0 / 150.0,
+            returning: Some(vec![0.0, 0.01, 0.99]),
+            refusal_seconds: f64::INFINITY,
+            is_withdrawn: false,
+            refused_share: 0.0,
+            is_at_limit: false,
+            next_met: None,
+        };
+        let mut sample = Sample::default();
+        sample[Field::PoolSize] = 4_096;
+        sample.set_turn(&Turn { returning: None, ..turn.clone() });
+        assert_eq!(sample.turn(), None, "it is not known yet what comes back");
+        sample.set_turn(&turn);
+        let kept = sample.turn().expect("kept");
+        assert_eq!(kept.text(50.0), turn.text(50.0));
+        // A sample that was kept before there were these fields.
+        assert_eq!(Sample::default().turn(), None);
     }
 
     #[test]

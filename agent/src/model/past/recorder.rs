@@ -11,14 +11,15 @@ use probe_ebpf::{
 use super::{
     RESTATED, Series,
     event::{Event, Happened, Who},
-    field::{Field, Sample},
+    field::{Field, Sample, nearest},
     listeners::Listeners,
     second_of,
     step::Steps,
 };
 use crate::model::{
-    AccountId, ExportedAccount, HostFigures, NotificationFigures, Snapshot, Tells, accounts::difference,
-    pool::Ranges,
+    AccountId, ExportedAccount, HostFigures, NotificationFigures, Snapshot, Syns, Tells,
+    accounts::difference,
+    pool::{Range, Ranges},
 };
 
 /// So many refused reuses of one second are kept one by one; all of them are in the samples.
@@ -46,6 +47,8 @@ pub struct Recorder {
     /// When it was last told how things stand.
     stated: u64,
     settings: Option<BTreeMap<&'static str, u64>>,
+    /// What could not be known then.
+    tells: Tells,
     listeners: Listeners,
     notices: Option<Vec<NotificationFigures>>,
     /// Refused reuses so far.
@@ -60,16 +63,25 @@ pub struct Recorder {
 #[derive(Debug)]
 struct Seen {
     counters: Box<Counters>,
-    gave_up: u64,
+    /// As of the account, by TIME_WAIT and by open connections.
+    gave_up: [u64; 2],
     steps: Steps,
     pool: Option<Ranges>,
+    /// The blocks of its ports that were outgrown last.
+    blocks: Vec<Range>,
 }
 
 impl Seen {
     fn new(account: &ExportedAccount, has_past: bool) -> Self {
         let (counters, gave_up) =
-            if has_past { (account.counters, account.gave_up) } else { (Counters::zeroed(), 0) };
-        Self { counters: Box::new(counters), gave_up, steps: Steps::default(), pool: None }
+            if has_past { (account.counters, gave_up(account)) } else { (Counters::zeroed(), [0; 2]) };
+        Self {
+            counters: Box::new(counters),
+            gave_up,
+            steps: Steps::default(),
+            pool: None,
+            blocks: Vec::new(),
+        }
     }
 }
 
@@ -91,7 +103,7 @@ impl Recorder {
         let mut samples = vec![(Series::Host, self.host(&snapshot.host))];
         for account in &snapshot.accounts {
             let Some(id) = account.id() else { continue };
-            let sample = self.account(&id, account, &mut events);
+            let sample = self.account(&id, account, snapshot.tells, &mut events);
             samples.push((Series::Account(id), sample));
         }
         if self.accounts.len() > REMEMBERED.max(2 * samples.len()) {
@@ -108,21 +120,36 @@ impl Recorder {
         Recorded { samples, events }
     }
 
-    fn account(&mut self, id: &AccountId, account: &ExportedAccount, events: &mut Vec<Event>) -> Sample {
+    fn account(
+        &mut self,
+        id: &AccountId,
+        account: &ExportedAccount,
+        tells: Tells,
+        events: &mut Vec<Event>,
+    ) -> Sample {
         let forgot = self.forgot;
         let seen = self.accounts.entry(id.clone()).or_insert_with(|| Seen::new(account, forgot));
         let mut sample = Sample::default();
         states(&mut sample, &account.sockets);
         sample[Field::Stalled] = account.stalled;
-        counters(&mut sample, &difference(&account.counters, &seen.counters));
+        let new = difference(&account.counters, &seen.counters);
+        counters(&mut sample, &new);
+        syns(&mut sample, tells.syns(account.direction, &new));
         // An account that was forgotten and came back begins at 0.
-        let given_up = account.gave_up.checked_sub(seen.gave_up).unwrap_or(account.gave_up);
-        sample[Field::GaveUp] = narrow(given_up);
+        let now = gave_up(account);
+        for (field, (now, before)) in
+            [Field::GaveUp, Field::ChallengedGaveUp].into_iter().zip(now.into_iter().zip(seen.gave_up))
+        {
+            sample[field] = narrow(now.checked_sub(before).unwrap_or(now));
+        }
         *seen.counters = account.counters;
-        seen.gave_up = account.gave_up;
+        seen.gave_up = now;
         if let Some(pool) = &account.pool {
             let size = pool.pool().map_or(0, Ranges::len);
-            ports(&mut sample, size, pool.load.used(), pool.exhaustion_seconds);
+            ports(&mut sample, pool.reachable.unwrap_or_default(), pool.load.used(), pool.exhaustion_seconds);
+            if let Some(turn) = &pool.turn {
+                sample.set_turn(turn);
+            }
             if let Some(ranges) = pool.pool().filter(|&ranges| seen.pool.as_ref() != Some(ranges)) {
                 events.push(Event::PoolKnown {
                     who: id.into(),
@@ -131,6 +158,10 @@ impl Recorder {
                     configured: pool.configured.is_some(),
                 });
                 seen.pool = Some(ranges.clone());
+            }
+            if let Some(outgrown) = pool.outgrown.as_ref().filter(|outgrown| outgrown.blocks != seen.blocks) {
+                events.push(Event::BlockOutgrown { who: id.into(), text: outgrown.text() });
+                seen.blocks.clone_from(&outgrown.blocks);
             }
         }
         if let Some(ours) = &account.ephemeral {
@@ -151,13 +182,17 @@ impl Recorder {
             narrow(host.listen_overflows.saturating_sub(before.listen_overflows));
         sample[Field::BucketOverflows] =
             narrow(host.time_wait_overflows.saturating_sub(before.time_wait_overflows));
-        let percent = host.listen_queues.iter().map(|queue| queue.waiting * 100 / queue.limit.max(1)).max();
+        let percent = host.listen_queues.iter().map(|queue| queue.waiting * 100 / queue.holds()).max();
         sample[Field::QueuePercent] = narrow(percent.unwrap_or_default());
         sample
     }
 
     fn settings(&mut self, snapshot: &Snapshot) -> Vec<Event> {
         let now: BTreeMap<&'static str, u64> = snapshot.host.sysctls.iter().copied().collect();
+        // How long a tick is, and with it which connections are stalled, is known from the second census on.
+        if std::mem::replace(&mut self.tells, snapshot.tells) != snapshot.tells {
+            self.settings = None;
+        }
         let Some(before) = self.settings.replace(now.clone()) else {
             let values = now.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             return vec![Event::Settings { values, unknown: unknown(snapshot.tells) }];
@@ -232,6 +267,11 @@ impl Recorder {
     }
 }
 
+/// Attempts that its clients gave up, by TIME_WAIT and by open connections.
+fn gave_up(account: &ExportedAccount) -> [u64; 2] {
+    [account.gave_up, account.challenged_gave_up]
+}
+
 /// The figures that this kernel does not let the agent know.
 fn unknown(tells: Tells) -> Vec<String> {
     let Tells {
@@ -240,6 +280,7 @@ fn unknown(tells: Tells) -> Vec<String> {
         resets_peer,
         resets_local,
         time_wait,
+        challenged,
         stalled,
         aborted_early,
         ..
@@ -250,6 +291,7 @@ fn unknown(tells: Tells) -> Vec<String> {
         ("resets_peer", resets_peer),
         ("resets_local", resets_local),
         ("time_wait_syns", time_wait),
+        ("challenged_syns", challenged),
         ("stalled", stalled),
         ("aborted_early", aborted_early),
     ];
@@ -272,8 +314,13 @@ fn states(sample: &mut Sample, sockets: &[u32]) {
 
 fn ports(sample: &mut Sample, size: u32, taken: f64, seconds_left: Option<f64>) {
     sample[Field::PoolSize] = size;
-    sample[Field::PortsTaken] = round(taken);
-    sample[Field::SecondsLeft] = seconds_left.filter(|left| left.is_finite()).map_or(Sample::NEVER, round);
+    sample[Field::PortsTaken] = nearest(taken);
+    sample[Field::SecondsLeft] = seconds_left.filter(|left| left.is_finite()).map_or(Sample::NEVER, nearest);
+}
+
+fn syns(sample: &mut Sample, new: Syns) {
+    sample[Field::Syns] = narrow(new.first);
+    sample[Field::SynRetries] = narrow(new.repeated);
 }
 
 fn counters(sample: &mut Sample, new: &Counters) {
@@ -284,8 +331,6 @@ fn counters(sample: &mut Sample, new: &Counters) {
     set(Field::ClosedReset, |c| c.closes[2]);
     set(Field::ClosedTimeout, |c| c.closes[3]);
     set(Field::LivedMillis, |c| c.lifetime.sum_ns / 1_000_000);
-    set(Field::Syns, |c| c.syns + c.watched_syns);
-    set(Field::SynRetries, |c| c.syn_retries);
     set(Field::SynackRetries, |c| c.synack_retries);
     set(Field::Retransmits, |c| c.retransmits);
     set(Field::ResetsLocal, |c| c.resets_local);
@@ -296,6 +341,13 @@ fn counters(sample: &mut Sample, new: &Counters) {
     set(Field::RefusedUnanswered, |c| c.time_wait_refused[2]);
     set(Field::ConnectedAfterReset, |c| c.refused_connected[0]);
     set(Field::ConnectedAfterRetry, |c| c.refused_connected[1]);
+    set(Field::ConnectedFromOtherPort, |c| c.refused_connected[2]);
+    set(Field::RefusedMillis, |c| c.refused_delay.sum_ns / 1_000_000);
+    set(Field::RefusedLate, |c| c.refused_late);
+    set(Field::Challenged, |c| c.challenged_syns.iter().sum::<u64>().saturating_sub(c.challenged_duplicates));
+    set(Field::ChallengedAfterReset, |c| c.challenged_connected[0]);
+    set(Field::ChallengedAfterRetry, |c| c.challenged_connected[1]);
+    set(Field::ChallengedFromOtherPort, |c| c.challenged_connected[2]);
     set(Field::Reused, |c| count(&c.reuse));
     set(Field::ReusedAfterMillis, |c| c.reuse.sum_ns / 1_000_000);
     set(Field::AbortedEarly, |c| c.aborted_early);
@@ -303,6 +355,9 @@ fn counters(sample: &mut Sample, new: &Counters) {
     set(Field::FailedRefused, |c| c.connect_failures[1]);
     set(Field::FailedUnreachable, |c| c.connect_failures[2]);
     set(Field::FailedOther, |c| c.connect_failures[3] + c.connect_failures[4]);
+    set(Field::FailedNoPort, |c| c.connect_failures[5]);
+    set(Field::FailedAbandoned, |c| c.connect_failures[6]);
+    set(Field::AbandonedMillis, |c| c.abandoned.sum_ns / 1_000_000);
     set(Field::FailedMillis, |c| c.connect_lost_ns / 1_000_000);
 }
 
@@ -312,12 +367,6 @@ fn count(histogram: &Histogram) -> u64 {
 
 fn narrow(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
-}
-
-/// The nearest whole number below the top.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped first")]
-fn round(value: f64) -> u32 {
-    value.round().clamp(0.0, f64::from(u32::MAX - 1)) as u32
 }
 
 #[cfg(test)]

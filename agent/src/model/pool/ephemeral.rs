@@ -1,21 +1,21 @@
 //! Our own ports towards each destination: how many are taken of those the kernel chooses from, and when they run out.
 //!
-//! A port can be taken once per destination and local address. Destinations that are called from several local addresses have
-//! no figure: which address has how many is not known.
+//! A port can be taken once per destination and source address. Of a destination that is called from several addresses, the figures
+//! are those of the address that takes the most ports.
 
-use std::{cmp::Reverse, collections::HashMap, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, net::IpAddr, time::Duration};
 
 use probe_ebpf::{
     account::{Counters, OUTBOUND, PeerKey},
-    sweep::Held,
+    sweep::HeldAt,
 };
 
 use super::{forecast::Load, traffic::Totals, usage::Usage};
 
-/// So many destinations are followed, those with the most sockets.
+/// So many destinations are followed, those with the most sockets from one source address.
 const FOLLOWED: usize = 64;
 
-/// A destination is followed from this part of the ports on.
+/// A destination is followed once one source address takes this part of the ports.
 const PART: u32 = 64;
 
 /// The ports the kernel chooses from for a connect(), and what it may do with those in TIME_WAIT.
@@ -43,7 +43,11 @@ pub enum Reuse {
 pub struct EphemeralFigures {
     /// Ports the kernel chooses from.
     pub size: u32,
-    /// What takes them.
+    /// The source address that takes the most of them.
+    pub local: Option<IpAddr>,
+    /// From how many source addresses the destination is called.
+    pub local_addresses: u32,
+    /// What takes them at that address.
     pub load: Load,
     /// Whether TIME_WAIT does not stand in the way.
     pub reuses: bool,
@@ -87,23 +91,28 @@ impl Ephemeral {
     }
 
     /// Takes a census and the ports there are, and decides who is followed.
-    pub fn settle(&mut self, now: Duration, census: &[Held], ports: LocalPorts) {
+    pub fn settle(&mut self, now: Duration, census: &[HeldAt], ports: LocalPorts) {
         self.ports = Some(ports);
-        let sockets = |held: &Held| held.sockets.iter().sum::<u32>();
+        let mine = |held: &&HeldAt| held.peer.direction == OUTBOUND && !held.peer.is_overflow();
         let least = (ports.size / PART).max(1);
-        let mut heavy: Vec<&Held> = census
-            .iter()
-            .filter(|held| held.peer.direction == OUTBOUND && !held.peer.is_overflow())
-            .filter(|held| held.elsewhere == 0 && sockets(held) >= least)
-            .collect();
-        heavy.sort_unstable_by_key(|held| (Reverse(sockets(held)), held.peer));
+        let mut fullest: HashMap<PeerKey, u32> = HashMap::new();
+        for held in census.iter().filter(mine).filter(|held| held.sockets() >= least) {
+            let most = fullest.entry(held.peer).or_default();
+            *most = held.sockets().max(*most);
+        }
+        let mut heavy: Vec<(PeerKey, u32)> = fullest.into_iter().collect();
+        heavy.sort_unstable_by_key(|&(peer, sockets)| (Reverse(sockets), peer));
         heavy.truncate(FOLLOWED);
         let mut before = std::mem::take(&mut self.followed);
-        for held in heavy {
-            let usage = before.remove(&held.peer).unwrap_or_else(|| Usage::begin(now));
-            let usage = self.followed.entry(held.peer).or_insert(usage);
+        for (peer, _) in heavy {
+            let mut usage = before.remove(&peer).unwrap_or_else(|| Usage::begin(now));
             usage.begin_census(now);
-            usage.add(held);
+            self.followed.insert(peer, usage);
+        }
+        for held in census {
+            if let Some(usage) = self.followed.get_mut(&held.peer) {
+                usage.add(held);
+            }
         }
     }
 
@@ -117,9 +126,11 @@ impl Ephemeral {
                 Reuse::Loopback => key.address().is_loopback(),
                 Reuse::Always => true,
             };
-            let load = usage.load(now);
+            let load = usage.load(now, None, false);
             let exhaustion_seconds = blocking(&load, reuses).seconds_until(f64::from(size));
-            Some((*key, EphemeralFigures { size, load, reuses, exhaustion_seconds }))
+            let (local, local_addresses) = (usage.local(), usage.addresses());
+            let figures = EphemeralFigures { size, local, local_addresses, load, reuses, exhaustion_seconds };
+            Some((*key, figures))
         })
     }
 }

@@ -25,10 +25,26 @@ impl Load {
         self.time_wait + self.live
     }
 
+    /// The same, when no more than `ports` can be taken: what exceeds them is at other addresses of ours.
+    #[must_use]
+    pub fn at_most(self, ports: f64) -> Self {
+        let part = if self.used() > ports { ports / self.used() } else { 1.0 };
+        let (time_wait, live) = (self.time_wait * part, self.live * part);
+        Self { time_wait, live, ends: self.ends.map(|ends| ends * part), ..self }
+    }
+
     /// The load of live connections alone.
     #[must_use]
     pub fn without_time_wait(self) -> Self {
         Self { time_wait: 0.0, live: self.live, rate: 0.0, ends: [0.0; TIME_WAIT_SECONDS] }
+    }
+
+    /// How many more TIME_WAITs there are in so many seconds, at the rate of now.
+    #[must_use]
+    pub fn growth(&self, seconds: f64) -> f64 {
+        let passed = (0_u32..).map(f64::from).zip(self.ends);
+        let ended: f64 = passed.map(|(second, ends)| ends * (seconds - second).clamp(0.0, 1.0)).sum();
+        self.rate * seconds - ended
     }
 
     /// Seconds until `pool` ports are taken, if the load goes on like this; infinite when it levels off below.

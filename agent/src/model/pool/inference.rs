@@ -6,19 +6,22 @@
 
 use std::time::Duration;
 
-use bytemuck::Zeroable as _;
-use probe_ebpf::source_ports::PortSet;
-
-use super::ranges::{Range, Ranges, count, ports};
+use super::{
+    port_set::Ports,
+    ranges::{Range, Ranges},
+};
 
 /// A pool is taken for known from this confidence on.
 pub const KNOWN: f64 = 0.98;
+
+/// And for doubtful again below this one: a few ports at its edges that came for the first time do not make a pool unknown.
+const DOUBTFUL: f64 = 0.9;
 
 /// The weight of a connection halves after so many later ones.
 const HALF_LIFE: f64 = 200.0;
 
 /// Below so many ports nothing is cut and no parity is believed: 15 in a row of one parity are chance once in 32,768 times.
-const FEWEST: u16 = 16;
+const FEWEST: u32 = 16;
 
 /// How much longer than usual a gap must be to be none of chance: in a thousand pools, one is cut in two by mistake (e^-7).
 const GAP_MARGIN: f64 = 7.0;
@@ -34,9 +37,11 @@ const FEWEST_DRAWS: u64 = 1_000;
 #[derive(Debug)]
 pub(super) struct Inference {
     /// Ports of this window and the one before.
-    seen: Box<PortSet>,
+    seen: Ports,
     seen_count: u32,
     ranges: Ranges,
+    /// Ports of this window.
+    window: Ports,
     /// Connections of late, decaying, and those of them that came from outside the ranges known then.
     recent: f64,
     surprises: f64,
@@ -44,44 +49,35 @@ pub(super) struct Inference {
     calm: u64,
     window_draws: u64,
     window_began: Duration,
+    is_known: bool,
 }
 
 impl Inference {
     pub fn new(now: Duration) -> Self {
         Self {
-            seen: Box::new(PortSet::zeroed()),
+            seen: Ports::default(),
             seen_count: 0,
             ranges: Ranges::default(),
+            window: Ports::default(),
             recent: 0.0,
             surprises: 0.0,
             calm: 0,
             window_draws: 0,
             window_began: now,
+            is_known: false,
         }
     }
 
-    /// Takes the ports recorded in this window so far, and the number of connections since the last call. Returns whether the
-    /// window is over and recording should begin anew.
-    pub fn observe(&mut self, recorded: &PortSet, draws: u64, now: Duration) -> bool {
-        let mut surprises = 0;
-        let mut fresh = false;
-        // 64 ports at a time: each busy peer is looked at every second, and hardly anything is new.
-        let words = self.seen.bits.as_chunks_mut().0.iter_mut().zip(recorded.bits.as_chunks().0);
-        for (index, (seen, new)) in (0_u16..).zip(words) {
-            let (old, new) = (u64::from_le_bytes(*seen), u64::from_le_bytes(*new));
-            let added = new & !old;
-            if added == 0 {
-                continue;
-            }
-            fresh = true;
-            *seen = (old | added).to_le_bytes();
-            let outside =
-                (0..64).filter(|bit| added & (1 << bit) != 0 && !self.ranges.contains(index * 64 + bit));
-            surprises += outside.count() as u64;
-        }
-        if fresh {
-            self.seen_count = count(&self.seen);
-            self.ranges = infer(&self.seen);
+    /// Takes the ports recorded since the last call, and the number of connections since then. Returns whether the window is over and
+    /// recording should begin anew.
+    pub fn observe(&mut self, recorded: &Ports, draws: u64, now: Duration) -> bool {
+        self.window.add(recorded);
+        let mut fresh = recorded.clone();
+        fresh.remove(&self.seen);
+        let surprises = fresh.iter().filter(|&port| !self.ranges.contains(port)).count() as u64;
+        if !fresh.is_empty() {
+            self.seen.add(&fresh);
+            self.judge();
         }
         // A census may fill in ports of earlier connections.
         let surprises = surprises.min(draws);
@@ -91,18 +87,28 @@ impl Inference {
         self.calm = if surprises == 0 { self.calm + draws } else { 0 };
         self.window_draws += draws;
 
-        let rounds = ROUNDS * u64::from(count(recorded));
-        let over =
-            now.saturating_sub(self.window_began) >= WINDOW && self.window_draws >= rounds.max(FEWEST_DRAWS);
+        let is_due = now.saturating_sub(self.window_began) >= WINDOW;
+        let over = is_due && self.window_draws >= (ROUNDS * u64::from(self.window.len())).max(FEWEST_DRAWS);
         if over {
             // What the window before last brought, and neither of the later ones, is no part of the pool any more.
-            *self.seen = *recorded;
-            self.seen_count = count(&self.seen);
-            self.ranges = infer(&self.seen);
+            self.seen = std::mem::take(&mut self.window);
+            self.judge();
             self.window_draws = 0;
             self.window_began = now;
         }
+        self.is_known = self.confidence() >= if self.is_known { DOUBTFUL } else { KNOWN };
         over
+    }
+
+    /// What follows from the ports seen.
+    fn judge(&mut self) {
+        self.seen_count = self.seen.len();
+        self.ranges = infer(&self.seen);
+    }
+
+    /// Whether the ranges are taken for the pool.
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// Number of different ports seen.
@@ -118,7 +124,7 @@ impl Inference {
 
     /// Number of ports seen outside of `pool`.
     pub fn outside(&self, pool: &Ranges) -> u32 {
-        ports(&self.seen).filter(|&port| !pool.contains(port)).map(|_| 1).sum()
+        self.seen.iter().filter(|&port| !pool.contains(port)).map(|_| 1).sum()
     }
 
     /// The pool as far as it is seen.
@@ -128,7 +134,7 @@ impl Inference {
 
     /// How surely the next connection comes from [`Self::ranges`], 0 to 1.
     pub fn confidence(&self) -> f64 {
-        if self.seen_count < u32::from(FEWEST) {
+        if self.seen_count < FEWEST {
             return 0.0;
         }
         // Laplace's rule on what came of late; and after a calm of n, the rule of three: less than 3/n is left unseen, with 95 %.
@@ -139,40 +145,38 @@ impl Inference {
 }
 
 /// The ranges that a set of ports was drawn from, most likely.
-fn infer(set: &PortSet) -> Ranges {
-    let ports: Vec<u16> = ports(set).collect();
+fn infer(ports: &Ports) -> Ranges {
     let mut ranges = Vec::new();
-    cut(&ports, &mut ranges);
+    cut(ports, &mut ranges);
     Ranges::new(ranges)
 }
 
 /// Cuts at the gaps that are longer than chance makes them, and each part again by its own density.
-fn cut(ports: &[u16], into: &mut Vec<Range>) {
-    let (Some(&low), Some(&high)) = (ports.first(), ports.last()) else { return };
-    let step = step(ports);
-    if ports.len() >= usize::from(FEWEST) {
-        let mean = f64::from(high - low) / (ports.len() - 1) as f64;
-        let longest = mean * ((ports.len() as f64).ln() + GAP_MARGIN);
-        let is_gap = |pair: &[u16]| f64::from(pair[1] - pair[0]) > longest;
-        let gaps: Vec<usize> =
-            ports.windows(2).enumerate().filter(|(_, pair)| is_gap(pair)).map(|(at, _)| at + 1).collect();
-        if !gaps.is_empty() {
-            let ends = gaps.iter().copied().chain([ports.len()]);
-            let mut begin = 0;
-            for end in ends {
-                cut(&ports[begin..end], into);
-                begin = end;
-            }
-            return;
-        }
+fn cut(ports: &Ports, into: &mut Vec<Range>) {
+    let Some((low, high)) = ports.bounds() else { return };
+    let count = ports.len();
+    if count < FEWEST {
+        into.push(Range { low, high, step: 1 });
+        return;
     }
-    into.push(Range { low, high, step });
-}
-
-/// 2 when all are even or all are odd, and there are enough to tell.
-fn step(ports: &[u16]) -> u16 {
-    let odd = ports.iter().filter(|&port| port % 2 == 1).count();
-    if ports.len() >= usize::from(FEWEST) && (odd == 0 || odd == ports.len()) { 2 } else { 1 }
+    let mean = f64::from(high - low) / f64::from(count - 1);
+    let longest = mean * (f64::from(count).ln() + GAP_MARGIN);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "no gap is longer than 65,535"
+    )]
+    let gaps = ports.gaps(longest as u16);
+    if gaps.is_empty() {
+        into.push(Range { low, high, step: if ports.is_of_one_parity() { 2 } else { 1 } });
+        return;
+    }
+    let mut begin = low;
+    for (before, after) in gaps {
+        cut(&ports.part(begin, before), into);
+        begin = after;
+    }
+    cut(&ports.part(begin, high), into);
 }
 
 #[cfg(test)]

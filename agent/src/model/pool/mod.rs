@@ -1,11 +1,26 @@
 //! Pools of source ports: from which ports each peer draws towards a service of ours, how many of them are taken, and when
 //! they run out.
 
+mod blocks;
+mod chance;
 mod ephemeral;
+mod figures;
 mod forecast;
 mod inference;
+mod kept;
+mod memory;
+mod port_set;
+mod positions;
 mod ranges;
+mod reach;
+mod recorded;
+#[cfg(test)]
+mod recordings;
+mod rounds;
+mod survival;
+mod told;
 mod traffic;
+mod trust;
 mod usage;
 
 use std::{
@@ -15,29 +30,37 @@ use std::{
 };
 
 use probe_ebpf::{
-    account::{Counters, INBOUND, PeerKey},
+    account::{Counters, EPHEMERAL, INBOUND, PeerKey},
     source_ports::PortSet,
-    sweep::Held,
+    sweep::HeldAt,
 };
 
 pub use self::{
+    blocks::{Circling, Outgrown},
+    chance::Chance,
     ephemeral::{Ephemeral, EphemeralFigures, LocalPorts, Reuse},
+    figures::PoolFigures,
     forecast::Load,
     inference::KNOWN,
+    kept::TimeWaits,
+    memory::SavedPool,
+    port_set::Ports,
     ranges::{Range, Ranges},
+    reach::Gaps,
+    rounds::Turn,
 };
 use self::{
-    inference::Inference,
-    traffic::{TIME_WAIT_SECONDS, Totals},
+    chance::lost_share,
+    kept::Kept,
+    memory::Memory,
+    recorded::{Around, Recorded},
+    traffic::Totals,
     usage::Usage,
 };
 use super::recency::{STAY, decay};
 
 /// A peer's ports are recorded once it has made so many connections of late.
 const ENOUGH: f64 = 32.0;
-
-/// With so many SYNs accepted into TIME_WAIT in the last minute and none refused, TIME_WAIT does not stand in this peer's way.
-const ACCEPTED_ENOUGH: f64 = 8.0;
 
 /// The pools of all peers that call us.
 #[derive(Debug)]
@@ -46,30 +69,27 @@ pub struct Pools {
     peers: HashMap<PeerKey, Peer>,
     /// Those whose ports are recorded; apart, since they are looked at each second.
     recorded: HashMap<PeerKey, Recorded>,
+    /// The pools that were known, those from before the agent started, too.
+    memory: Memory,
+    kept: Kept,
     ranked_at: Duration,
+    /// When the last census was taken.
+    counted_at: Duration,
     unrecorded: u64,
+    /// SYNs that were too many at once to be searched for blocks.
+    unsearched: u64,
 }
 
 /// A peer that calls us.
 #[derive(Debug, Default)]
 struct Peer {
     totals: Totals,
+    /// When it was seen first.
+    since: Duration,
     /// Connections of late, decaying.
     recent: f64,
     /// Its ports deserve to be recorded, and found no room.
     crowded_out: bool,
-}
-
-/// A peer whose ports are recorded.
-#[derive(Debug)]
-struct Recorded {
-    totals: Totals,
-    inference: Inference,
-    usage: Usage,
-    /// Connections when the ports were last looked at.
-    observed: u64,
-    /// Whether a census has filled in the ports of the sockets there were.
-    filled_in: bool,
 }
 
 /// Whose ports are to be recorded from now on, and whose no longer.
@@ -81,97 +101,61 @@ pub struct Choice {
     pub forget: Vec<PeerKey>,
 }
 
-/// One pool at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PoolFigures {
-    /// Different source ports seen.
-    pub source_ports: u32,
-    /// The lowest and the highest of them.
-    pub bounds: Option<(u16, u16)>,
-    /// The pool as it is inferred.
-    pub observed: Ranges,
-    /// How surely the next connection comes from it, 0 to 1; from [`KNOWN`] on it is taken for the pool.
-    pub confidence: f64,
-    /// The pool as it is configured.
-    pub configured: Option<Ranges>,
-    /// Ports seen outside of the configured pool.
-    pub outside: u32,
-    /// Ports and rates.
-    pub load: Load,
-    /// SYNs accepted into TIME_WAIT in the last minute.
-    pub accepted: f64,
-    /// SYNs refused by TIME_WAIT in the last minute.
-    pub refused: f64,
-    /// Whether TIME_WAIT accepts whatever this peer sends, so that only live connections keep a port.
-    pub accepts_reuse: bool,
-    /// Seconds until no port is free, infinite when that will not be; `None` while the pool is not known.
-    pub exhaustion_seconds: Option<f64>,
-}
-
-impl PoolFigures {
-    /// The pool that counts: the configured one, else the observed one once it is known.
-    #[must_use]
-    pub fn pool(&self) -> Option<&Ranges> {
-        self.configured.as_ref().or_else(|| self.observed_pool())
-    }
-
-    /// The observed pool, once it is known.
-    #[must_use]
-    pub fn observed_pool(&self) -> Option<&Ranges> {
-        (self.confidence >= KNOWN).then_some(&self.observed)
-    }
-
-    /// The share of the pool that is taken. It may be above 1 when a configured pool is smaller than the real one.
-    #[must_use]
-    pub fn used_ratio(&self) -> Option<f64> {
-        let size = self.pool()?.len();
-        (size > 0).then(|| self.load.used() / f64::from(size))
-    }
-
-    /// The share of the pool that cannot be used for a new connection.
-    #[must_use]
-    pub fn blocked_ratio(&self) -> Option<f64> {
-        let size = self.pool()?.len();
-        (size > 0).then(|| self.blocking().used() / f64::from(size))
-    }
-
-    /// What keeps ports from being used for a new connection.
-    fn blocking(&self) -> Load {
-        if self.accepts_reuse { self.load.without_time_wait() } else { self.load }
-    }
-
-    /// Whether the configured pool is not the one the peer draws from: ports come from outside of it, or all of them from a part.
-    #[must_use]
-    pub fn contradicts(&self) -> bool {
-        let Some(configured) = &self.configured else { return false };
-        let part = self.observed_pool().is_some_and(|observed| observed.len() * 10 < configured.len() * 9);
-        self.outside > 0 || part
-    }
-}
-
 impl Pools {
     /// No pool yet; `capacity` is how many peers' ports can be recorded.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let (peers, recorded) = (HashMap::new(), HashMap::new());
-        Self { capacity, peers, recorded, ranked_at: Duration::ZERO, unrecorded: 0 }
+        Self {
+            capacity,
+            peers,
+            recorded,
+            memory: Memory::default(),
+            kept: Kept::default(),
+            ranked_at: Duration::ZERO,
+            counted_at: Duration::ZERO,
+            unrecorded: 0,
+            unsearched: 0,
+        }
+    }
+
+    /// Takes up the pools that were known before a restart. `unix` is now, in seconds.
+    pub fn restore(&mut self, saved: Vec<SavedPool>, unix: u64) {
+        self.memory.restore(saved, unix);
+    }
+
+    /// What a restart needs: the pools that are known now, and those that were and are not contradicted. `unix` is now, in seconds.
+    pub fn save(&mut self, now: Duration, unix: u64) -> Vec<SavedPool> {
+        for (key, recorded) in &self.recorded {
+            if let Some((ranges, confidence)) = recorded.confirmed_pool() {
+                self.memory.confirm(key, ranges, confidence, recorded.accepts_reuse(now), unix);
+            }
+        }
+        self.memory.forget_old(unix);
+        self.memory.save()
+    }
+
+    /// Remembered pools that made room for others.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.memory.evicted()
     }
 
     /// Takes the counters of an account; `is_news`: they are others than before, or those of a new account. `now` is any clock that never
     /// goes back.
     pub fn read(&mut self, now: Duration, key: &PeerKey, counters: &Counters, is_news: bool) {
-        if key.direction != INBOUND || key.is_overflow() {
+        // The ports of ours that are taken together have nothing in common; the overflow account is one of them.
+        if key.direction != INBOUND || key.port == EPHEMERAL {
             return;
         }
         if let Some(recorded) = self.recorded.get_mut(key) {
-            recorded.totals = Totals::of(counters);
-            recorded.usage.traffic.sample(now, recorded.totals);
+            recorded.read(now, Totals::of(counters));
         }
         if !is_news {
             return;
         }
         let totals = Totals::of(counters);
-        let peer = self.peers.entry(*key).or_default();
+        let peer = self.peers.entry(*key).or_insert_with(|| Peer { since: now, ..Peer::default() });
         let opened = totals.opened.saturating_sub(peer.totals.opened);
         peer.recent += opened as f64;
         peer.totals = totals;
@@ -180,20 +164,21 @@ impl Pools {
         }
     }
 
-    /// Replaces everyone's sockets by those of a census.
-    pub fn settle(&mut self, now: Duration, census: &[Held]) {
+    /// Replaces everyone's sockets by those of a census, each row those of a peer at one address of ours.
+    pub fn settle(&mut self, now: Duration, census: &[HeldAt]) {
+        self.counted_at = now;
         for recorded in self.recorded.values_mut() {
-            recorded.usage.begin_census(now);
+            recorded.begin_census(now);
         }
         for held in census {
             if let Some(recorded) = self.recorded.get_mut(&held.peer) {
-                recorded.usage.add(held);
+                recorded.add(held);
             }
         }
     }
 
-    /// Decides whose ports are recorded: those of the peers with the most connections of late, if they are enough. `wanted` says
-    /// who is to be recorded however few they are.
+    /// Decides whose ports are recorded: those of the peers with the most connections of late, if they are enough or the pool is
+    /// remembered. `wanted` says who is to be recorded however few they are.
     pub fn choose(&mut self, now: Duration, wanted: impl Fn(&PeerKey) -> bool) -> Choice {
         let elapsed = now.saturating_sub(self.ranked_at);
         self.ranked_at = now;
@@ -204,7 +189,7 @@ impl Pools {
             peer.crowded_out = false;
             let stays = self.recorded.contains_key(key);
             let wanted = wanted(key);
-            if stays || wanted || peer.recent >= ENOUGH {
+            if stays || wanted || peer.recent >= ENOUGH || self.memory.get(key).is_some() {
                 candidates.push((wanted, peer.recent * if stays { STAY } else { 1.0 }, *key));
             }
         }
@@ -220,7 +205,13 @@ impl Pools {
                     choice.forget.push(key);
                 }
             } else if let Entry::Vacant(place) = self.recorded.entry(key) {
-                place.insert(Recorded::new(now, peer.totals));
+                let remembered = self.memory.get(&key);
+                // No census counted the sockets of one that came since the last.
+                let usage = match peer.since {
+                    since if since > self.counted_at => Usage::since(since, now, peer.totals),
+                    _ => Usage::new(now, peer.totals),
+                };
+                place.insert(Recorded::new(now, usage, peer.totals, remembered));
                 choice.record.push(key);
             }
         }
@@ -233,13 +224,29 @@ impl Pools {
         self.recorded.iter().filter(|(_, recorded)| recorded.is_due()).map(|(key, _)| *key).collect()
     }
 
-    /// Takes the ports recorded for a peer so far. Returns whether recording should begin anew.
-    pub fn observe(&mut self, now: Duration, key: &PeerKey, ports: &PortSet) -> bool {
+    /// A SYN of a peer was refused by a TIME_WAIT since its ports were last looked at; `is_repeated`: as one of the same attempt was before.
+    pub fn refuse(&mut self, key: &PeerKey, port: u16, is_repeated: bool) {
+        if let Some(recorded) = self.recorded.get_mut(key) {
+            recorded.refuse(port, is_repeated);
+        }
+    }
+
+    /// Takes the ports recorded for a peer since the last time; `configured` is its pool, if that is known. Returns whether recording should
+    /// begin anew.
+    pub fn observe(
+        &mut self,
+        now: Duration,
+        key: &PeerKey,
+        ports: &PortSet,
+        configured: Option<&Ranges>,
+    ) -> bool {
         let Some(recorded) = self.recorded.get_mut(key) else { return false };
-        let draws = recorded.totals.opened.saturating_sub(recorded.observed);
-        recorded.observed = recorded.totals.opened;
-        recorded.filled_in = ports.filled_in != 0;
-        recorded.inference.observe(ports, draws, now)
+        let is_over = recorded.observe(now, ports, configured);
+        self.unsearched += recorded.take_unsearched();
+        if recorded.judge_remembered(is_over) {
+            self.memory.give_up(key);
+        }
+        is_over
     }
 
     /// Forgets a peer whose account is gone. Returns whether its ports were recorded.
@@ -260,56 +267,27 @@ impl Pools {
         self.unrecorded
     }
 
-    /// Every pool there is. `configured` knows the pools of the configuration.
+    /// SYNs that were not searched for blocks of ports because too many of a peer came at once.
+    #[must_use]
+    pub fn unsearched(&self) -> u64 {
+        self.unsearched
+    }
+
+    /// Every pool there is. `time_waits` is what the kernel says of its TIME_WAITs; `configured` knows the pools of the configuration.
     pub fn figures<'a>(
-        &'a self,
+        &'a mut self,
         now: Duration,
+        time_waits: TimeWaits,
         configured: impl Fn(&PeerKey) -> Option<Ranges> + 'a,
     ) -> impl Iterator<Item = (PeerKey, PoolFigures)> + 'a {
-        self.recorded.iter().map(move |(key, recorded)| (*key, recorded.figures(now, configured(key))))
-    }
-}
-
-impl Recorded {
-    fn new(now: Duration, totals: Totals) -> Self {
-        Self {
-            totals,
-            inference: Inference::new(now),
-            usage: Usage::new(now, totals),
-            observed: totals.opened,
-            filled_in: false,
-        }
-    }
-
-    /// New connections, or a census that filled in the ports there were before.
-    fn is_due(&self) -> bool {
-        self.totals.opened != self.observed || !self.filled_in
-    }
-
-    fn figures(&self, now: Duration, configured: Option<Ranges>) -> PoolFigures {
-        let Self { inference, usage, .. } = self;
-        let traffic = &usage.traffic;
-        let minute = TIME_WAIT_SECONDS as f64;
-        let load = usage.load(now);
-        let outside = configured.as_ref().map_or(0, |pool| inference.outside(pool));
-        let accepted = traffic.growth(minute, 0.0, |totals| totals.accepted);
-        let refused = traffic.growth(minute, 0.0, |totals| totals.refused);
-        let mut figures = PoolFigures {
-            source_ports: inference.seen(),
-            bounds: inference.bounds(),
-            observed: inference.ranges().clone(),
-            confidence: inference.confidence(),
-            configured,
-            outside,
-            load,
-            accepted,
-            refused,
-            accepts_reuse: accepted >= ACCEPTED_ENOUGH && refused < 1.0,
-            exhaustion_seconds: None,
-        };
-        figures.exhaustion_seconds =
-            figures.pool().map(|pool| figures.blocking().seconds_until(f64::from(pool.len())));
-        figures
+        let totals = || self.peers.values().map(|peer| peer.totals);
+        let sum = |field: fn(Totals) -> u64| totals().map(field).sum::<u64>() as f64;
+        let lost = lost_share(sum(|totals| totals.accepted), sum(|totals| totals.refused));
+        self.kept.observe(now, time_waits);
+        let around = Around { kept: &self.kept, lost };
+        self.recorded
+            .iter_mut()
+            .map(move |(key, recorded)| (*key, recorded.figures(now, configured(key), around)))
     }
 }
 

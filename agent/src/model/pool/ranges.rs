@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use probe_ebpf::source_ports::PortSet;
+use super::port_set::{BITS, EVEN, Ports, mask};
 
 /// The ports from `low` to `high`, every `step`-th of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,47 @@ impl Ranges {
         self.0.is_empty()
     }
 
+    /// Their ports.
+    pub(super) fn set(&self) -> Ports {
+        let mut set = Ports::default();
+        for &Range { low, high, step } in &self.0 {
+            let every = match (step, low % 2) {
+                (2, 0) => EVEN,
+                (2, _) => EVEN << 1,
+                _ => u64::MAX,
+            };
+            for index in low / BITS..=high / BITS {
+                set.add_word(index.into(), mask(index, low, high) & every);
+            }
+        }
+        set
+    }
+
+    /// The lowest port; 0 if there is none.
+    pub(super) fn first(&self) -> u16 {
+        self.0.first().map_or(0, |range| range.low)
+    }
+
+    /// The place of a port among them, from 0 on.
+    pub(super) fn number(&self, port: u16) -> Option<u32> {
+        let place = self.0.partition_point(|range| range.high < port);
+        let range = self.0.get(place).filter(|range| range.contains(port))?;
+        let before: u32 = self.0[..place].iter().map(|range| range.len()).sum();
+        Some(before + u32::from((port - range.low) / range.step))
+    }
+
+    /// The port at a place.
+    pub(super) fn port(&self, number: u32) -> Option<u16> {
+        let mut left = number;
+        for range in &self.0 {
+            if left < range.len() {
+                return Some(range.low + u16::try_from(left).ok()? * range.step);
+            }
+            left -= range.len();
+        }
+        None
+    }
+
     /// Whether a port lies in one of them.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
@@ -94,22 +135,9 @@ impl fmt::Display for Ranges {
     }
 }
 
-/// The ports of a set, ascending.
-pub(super) fn ports(set: &PortSet) -> impl Iterator<Item = u16> + '_ {
-    (0_u16..).zip(&set.bits).filter(|&(_, &byte)| byte != 0).flat_map(|(index, &byte)| {
-        (0..8).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| index * 8 + bit)
-    })
-}
-
-/// Number of ports in a set.
-pub(super) fn count(set: &PortSet) -> u32 {
-    set.bits.iter().map(|byte| byte.count_ones()).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytemuck::Zeroable as _;
 
     #[test]
     fn ranges_say_what_they_hold() {
@@ -125,13 +153,16 @@ mod tests {
     }
 
     #[test]
-    fn a_set_lists_its_ports_in_order() {
-        let mut set = PortSet::zeroed();
-        for port in [u16::MAX, 0, 8, 2048] {
-            set.insert(port);
-        }
-        assert_eq!(ports(&set).collect::<Vec<_>>(), [0, 8, 2048, u16::MAX]);
-        assert_eq!(count(&set), 4);
-        assert!(set.contains(2048) && !set.contains(2049));
+    fn ranges_are_the_set_of_their_ports() {
+        let ranges = [
+            Range { low: 0, high: 0, step: 1 },
+            Range { low: 60, high: 200, step: 1 },
+            Range { low: 1_024, high: 1_500, step: 2 },
+            Range { low: 1_501, high: 1_801, step: 2 },
+            Range { low: 65_535, high: 65_535, step: 1 },
+        ];
+        let ranges = Ranges::new(ranges.to_vec());
+        let right: Vec<u16> = (0..=u16::MAX).filter(|&port| ranges.contains(port)).collect();
+        assert_eq!(ranges.set().iter().collect::<Vec<_>>(), right);
     }
 }

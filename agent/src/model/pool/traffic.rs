@@ -2,13 +2,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use probe_ebpf::account::Counters;
+use probe_ebpf::account::{Counters, ReuseClock};
 
 /// How long a TIME_WAIT lives, in seconds (TCP_TIMEWAIT_LEN, include/net/tcp.h, a constant since 2.4).
 pub const TIME_WAIT_SECONDS: usize = 60;
 
 /// History is kept for this long: a TIME_WAIT's life, and a census interval more.
-const KEPT: Duration = Duration::from_secs(130);
+pub(super) const KEPT: Duration = Duration::from_secs(130);
 
 /// Windows over which a rate is taken, in seconds.
 const WINDOWS: [f64; 6] = [2.0, 4.0, 8.0, 16.0, 32.0, 60.0];
@@ -21,7 +21,7 @@ const SIGMAS: f64 = 3.0;
 pub(super) struct Totals {
     /// Connections established.
     pub opened: u64,
-    /// Connection attempts: those, and the ones that TIME_WAIT refused for good.
+    /// Connection attempts: those, and the ones that TIME_WAIT or an open connection refused for good.
     pub attempts: u64,
     /// Connections that ended.
     pub ended: u64,
@@ -31,27 +31,45 @@ pub(super) struct Totals {
     pub accepted: u64,
     /// SYNs that a TIME_WAIT refused.
     pub refused: u64,
+    /// Connections on a 4-tuple seen before whose timestamps go on from those of the connection before.
+    pub same_clock: u64,
+    /// And those whose timestamps do not.
+    pub other_clock: u64,
 }
 
 impl Totals {
     pub fn of(counters: &Counters) -> Self {
         let refused = counters.time_wait_refused.iter().sum::<u64>();
-        let repeated = counters.syn_retries + counters.refused_connected.iter().sum::<u64>();
+        // Of all SYNs that were refused, those that begin an attempt which was refused for good: one less than there are SYNs of an attempt
+        // are repeated, the one that connects at last among them.
+        let met = refused + counters.challenged_syns.iter().sum::<u64>();
         Self {
             opened: counters.connections,
-            attempts: counters.connections + refused.saturating_sub(repeated),
+            attempts: counters.connections + met.saturating_sub(counters.syn_retries),
             ended: counters.closes.iter().sum(),
             left: counters.closes[probe_ebpf::account::ClosedBy::Local as usize],
             accepted: counters.time_wait_accepted,
             refused,
+            same_clock: counters.reuse_clocks[ReuseClock::Same as usize],
+            other_clock: counters.reuse_clocks[ReuseClock::Other as usize],
         }
     }
 }
 
+/// Samples of a history with one each second, and one beyond it.
+const SAMPLES: usize = 132;
+
 /// The history of one peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Traffic {
     samples: VecDeque<(Duration, Totals)>,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        // As it grows by itself, it would take twice as much.
+        Self { samples: VecDeque::with_capacity(SAMPLES) }
+    }
 }
 
 impl Traffic {
@@ -117,5 +135,25 @@ impl Traffic {
         let ended = self.growth(TIME_WAIT_SECONDS as f64, 0.0, |totals| totals.ended);
         let left = self.growth(TIME_WAIT_SECONDS as f64, 0.0, |totals| totals.left);
         if ended > 0.0 { (left / ended).min(1.0) } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_is_one_however_many_of_its_syns_are_refused() {
+        // 200 connect at once, 100 once a RST has ended the TIME_WAIT, and 10 send three SYNs and give up.
+        let counters = Counters {
+            connections: 300,
+            time_wait_refused: [100 + 30, 0, 0],
+            syn_retries: 100 + 20,
+            refused_connected: [100, 0, 0],
+            ..Counters::zeroed()
+        };
+        assert_eq!(Totals::of(&counters).attempts, 310);
     }
 }

@@ -4,7 +4,7 @@ use super::{Case, Evidence, Hypothesis};
 use crate::{
     model::{
         grouped,
-        past::{Event, Field, second_of},
+        past::{Event, Field, Sample, second_of},
     },
     report::{
         evidence::Account,
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// From so many attempts on that came to nothing, it is no accident.
+/// From so many failed attempts on, it is no accident.
 const ENOUGH: u64 = 3;
 
 /// A name no longer lists the address that is called.
@@ -49,7 +49,7 @@ pub(super) fn moved(evidence: &Evidence<'_>) -> Hypothesis {
         let figures = if failed == 0 {
             "no attempt of ours to connect failed".to_owned()
         } else {
-            "no address was called that its watched name had ceased to list ([[watch]] says which names are watched)".to_owned()
+            "no program called an address that its watched name ([[watch]]) no longer listed".to_owned()
         };
         case.weigh(false, figures);
     }
@@ -113,6 +113,18 @@ pub(super) fn gone(evidence: &Evidence<'_>) -> Hypothesis {
         if nothing >= ENOUGH && nothing * 10 >= nothing + established {
             is_so = true;
             case.weigh(true, failures(account));
+            if let Some(mean) = account.mean_seconds(Field::AbandonedMillis, &[Field::FailedAbandoned]) {
+                case.weigh(
+                    true,
+                    format!(
+                        "our program gave up {} connects to {} port {}, after {} on average; nothing had answered",
+                        grouped(account.sum(Field::FailedAbandoned)),
+                        account.id.peer,
+                        account.id.port,
+                        seconds(mean)
+                    ),
+                );
+            }
         }
     }
     if !is_so {
@@ -190,13 +202,11 @@ pub(super) fn hangs(evidence: &Evidence<'_>) -> Hypothesis {
 
 fn failures(account: &Account<'_>) -> String {
     let failed = account.failed();
-    let mean = account.mean_seconds(
-        Field::FailedMillis,
-        &[Field::FailedTimeout, Field::FailedRefused, Field::FailedUnreachable, Field::FailedOther],
-    );
-    let each = mean.map(|mean| format!(", after {} each", seconds(mean))).unwrap_or_default();
+    let mean = account.mean_seconds(Field::FailedMillis, &Sample::FAILED);
+    let each = mean.map(|mean| format!(", after {} on average", seconds(mean))).unwrap_or_default();
     let reasons: Vec<String> = [
         ("without an answer", Field::FailedTimeout),
+        ("given up by our program", Field::FailedAbandoned),
         ("refused", Field::FailedRefused),
         ("unreachable", Field::FailedUnreachable),
         ("otherwise", Field::FailedOther),
@@ -207,7 +217,7 @@ fn failures(account: &Account<'_>) -> String {
     .map(|(reason, attempts)| format!("{} {reason}", grouped(attempts)))
     .collect();
     format!(
-        "{} attempts to connect to {} port {} failed ({}){each}, {} came through, {} SYNs were repeated",
+        "{} attempts to connect to {} port {} failed ({}){each}; {} connected; {} SYNs were retransmitted",
         grouped(failed),
         account.id.peer,
         account.id.port,

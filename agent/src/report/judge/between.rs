@@ -6,7 +6,7 @@ use crate::{
         grouped,
         past::{Event, Field},
     },
-    report::{evidence::Account, words::percent},
+    report::words::percent,
 };
 
 /// No common system draws its source ports from so few (Linux: 28,232, Windows and the BSDs: 16,384).
@@ -24,11 +24,10 @@ pub(super) fn rewrites_or_drops(evidence: &Evidence<'_>) -> Hypothesis {
     ];
     let (mut rewrites, mut drops, mut known) = (false, false, false);
     for account in evidence.inbound() {
-        if let Some(size) = account.pool_size().filter(|size| *size > 0) {
+        if let Some((ports, size)) = evidence.pool_of(&account.id) {
             known = true;
             if size < FEWEST && account.sum(Field::Connections) > u64::from(size) / 4 {
                 rewrites = true;
-                let ports = evidence.ports_of(&account.id).unwrap_or("unknown");
                 case.weigh(
                     true,
                     format!(
@@ -44,16 +43,39 @@ pub(super) fn rewrites_or_drops(evidence: &Evidence<'_>) -> Hypothesis {
             continue;
         }
         known = true;
-        let after_reset = account.sum(Field::ConnectedAfterReset);
+        let after_reset = account.sums(&[Field::ConnectedAfterReset, Field::ConnectedFromOtherPort]);
         let given_up = account.sum(Field::GaveUp);
         let lost = given_up > after_reset;
         drops |= lost;
         case.weigh(
             lost,
             format!(
-                "{} refused SYNs of {} were answered by a bare ACK, which a client answers by a RST at once; after a RST {} attempts came \
-                 through, and {} were given up without one",
+                "{} refused SYNs of {} were answered by a bare ACK, which a client answers by a RST at once; {} attempts connected after that \
+                 RST, {} of them from another port; {} were given up",
                 grouped(by_ack),
+                account.id.peer,
+                grouped(after_reset),
+                grouped(account.sum(Field::ConnectedFromOtherPort)),
+                grouped(given_up)
+            ),
+        );
+    }
+    for account in evidence.inbound() {
+        let met = account.sum(Field::Challenged);
+        if met == 0 {
+            continue;
+        }
+        known = true;
+        let after_reset = account.sums(&[Field::ChallengedAfterReset, Field::ChallengedFromOtherPort]);
+        let given_up = account.sum(Field::ChallengedGaveUp);
+        let lost = given_up > after_reset;
+        drops |= lost;
+        case.weigh(
+            lost,
+            format!(
+                "{} SYNs of {} on connections still open were answered by a challenge ACK, which a client answers by a RST at once; {} \
+                 attempts connected after that RST; {} were given up",
+                grouped(met),
                 account.id.peer,
                 grouped(after_reset),
                 grouped(given_up)
@@ -76,9 +98,9 @@ pub(super) fn rewrites_or_drops(evidence: &Evidence<'_>) -> Hypothesis {
     }
     if !rewrites && !drops {
         let figures = if known {
-            "every known pool is as wide as a system's own, and no refused SYN was left without the client's RST"
+            "no busy peer had a pool of fewer than 16,384 ports, and no peer gave up more refused attempts than connected after its RST"
         } else {
-            "no SYN was refused, and no pool became known that would be narrow"
+            "no SYN was refused, and no pool of source ports became known"
         };
         case.weigh(false, figures.to_owned());
     }
@@ -88,11 +110,18 @@ pub(super) fn rewrites_or_drops(evidence: &Evidence<'_>) -> Hypothesis {
     case.decide(rewrites || drops)
 }
 
-/// Handshakes lost packets for another reason than TIME_WAIT.
+/// Handshakes lost packets for another reason than that an old connection refused them.
 pub(super) fn loses_handshakes(evidence: &Evidence<'_>) -> Hypothesis {
     let mut case = Case::new("packet_loss", "Packets of handshakes are lost on the way");
-    case.explained_by =
-        &["pool_too_small", "backend_moved", "backend_gone", "failover", "dependency_hangs", "queue_full"];
+    case.explained_by = &[
+        "pool_too_small",
+        "half_open_connections",
+        "backend_moved",
+        "backend_gone",
+        "failover",
+        "dependency_hangs",
+        "queue_full",
+    ];
     case.advice = &[
         "Look for loss between these peers and this host: interface errors, a full link, a firewall that limits SYNs.",
     ];
@@ -102,14 +131,15 @@ pub(super) fn loses_handshakes(evidence: &Evidence<'_>) -> Hypothesis {
         synacks += account.sum(Field::SynackRetries);
         connections += account.sum(Field::Connections);
     }
-    let refused: u64 = evidence.inbound().map(Account::refused).sum();
+    let refused: u64 =
+        evidence.inbound().map(|account| account.refused() + account.sum(Field::Challenged)).sum();
     let others = repeated.saturating_sub(refused) + synacks;
     let share = others as f64 / (connections + others).max(1) as f64;
     let is_so = others >= 10 && share >= 0.02;
     case.weigh(
         is_so,
         format!(
-            "{} SYNs were repeated beside those that TIME_WAIT refused, and {} of our SYN-ACKs, at {} connections ({})",
+            "beside the SYNs that TIME_WAIT or open connections refused, {} SYNs and {} of our SYN-ACKs were retransmitted, at {} connections ({})",
             grouped(repeated.saturating_sub(refused)),
             grouped(synacks),
             grouped(connections),

@@ -15,7 +15,8 @@ pub(super) fn client_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
         "client_does_not_close",
         "The clients do not close their connections, so that they pile up here",
     );
-    case.explained_by = &["dependency_hangs", "server_does_not_close", "queue_full"];
+    // A client that is gone cannot close.
+    case.explained_by = &["half_open_connections", "dependency_hangs", "server_does_not_close", "queue_full"];
     case.advice = &["Set an idle timeout for this service, and look at how its clients end a connection."];
     let mut piled = false;
     let (mut opened, mut closed, mut most, mut lived, mut ended) = (0, 0, 0, 0.0, 0);
@@ -41,7 +42,7 @@ pub(super) fn client_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
                     "{} opened {} connections to port {} and {} of them ended; {} were open at {}",
                     account.id.peer,
                     grouped(opens),
-                    account.id.port,
+                    account.id.port_name(),
                     grouped(ends),
                     grouped(established),
                     clock(at)
@@ -92,7 +93,7 @@ pub(super) fn server_does_not_close(evidence: &Evidence<'_>) -> Hypothesis {
                     "{} connections of {} to port {} were in CLOSE_WAIT at {}",
                     grouped(close_wait),
                     account.id.peer,
-                    account.id.port,
+                    account.id.port_name(),
                     clock(at)
                 ),
             );

@@ -26,16 +26,18 @@ pub(super) fn aborted(evidence: &Evidence<'_>) -> Hypothesis {
         all_aborted += aborted;
         all += ended;
         let share = aborted as f64 / ended.max(1) as f64;
-        if aborted >= 10 && share >= 0.2 {
+        // Over a long span the share of a bad quarter of an hour is small: what was an alert then is none the less so.
+        let was_alert = aborted > 0 && evidence.was_raised("AbortedEarly", &account.id);
+        if was_alert || (aborted >= 10 && share >= 0.2) {
             is_so = true;
             case.weigh(
                 true,
                 format!(
-                    "{} of {} connections of {} to port {} ended early, with hardly an answer of ours ({})",
+                    "{} of {} connections of {} to port {} were closed early, with almost no response sent ({})",
                     grouped(aborted),
                     grouped(ended),
                     account.id.peer,
-                    account.id.port,
+                    account.id.port_name(),
                     percent(share)
                 ),
             );

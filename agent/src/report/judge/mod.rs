@@ -6,6 +6,7 @@ mod backend;
 mod between;
 mod closing;
 mod early;
+mod half_open;
 mod limits;
 mod pool;
 
@@ -97,6 +98,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Vec<Hypothesis> {
     let mut hypotheses = vec![
         pool::too_small(evidence),
         pool::ours_too_small(evidence),
+        half_open::forgotten(evidence),
         backend::moved(evidence),
         backend::failed_over(evidence),
         backend::gone(evidence),

@@ -2,10 +2,10 @@
 
 use super::{Case, Evidence, Hypothesis};
 use crate::{
-    model::{grouped, past::Field},
+    model::{AccountId, grouped, past::Field, pool::Turn},
     report::{
         evidence::Account,
-        words::{clock, percent},
+        words::{clock, percent, seconds},
     },
 };
 
@@ -18,7 +18,8 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
         Case::new("pool_too_small", "The clients' pool of source ports is too small for their traffic");
     case.advice = &[
         "Let the clients keep their connections open and use them again (a connection pool, keep-alive): that takes the load off every port.",
-        "Ask whoever runs the NAT or the balancer before this host for more source ports: a wider range, or more addresses.",
+        "Ask whoever runs the NAT or the balancer before this host for more source ports: a wider range, more addresses, or, where one machine has \
+         outgrown its block, a larger block per machine.",
         "Let the client close first, so that TIME_WAIT is on its side, or enable TCP timestamps on the way: a newer timestamp is accepted into TIME_WAIT.",
     ];
     let mut short = 0;
@@ -30,11 +31,24 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
         }
         let refused = account.refused();
         let is_short = used.is_some_and(|(ratio, _)| ratio >= SHORT);
-        if !is_short && refused == 0 {
+        let mut is_expected = false;
+        if let Some((turn, here, at)) = account.fastest_round() {
+            let is_at_limit = evidence.host_sum(Field::BucketOverflows) > 0;
+            let turn = Turn { is_at_limit, ..turn };
+            let AccountId { peer, port, .. } = &account.id;
+            let is_too_fast = turn.refused_share > 0.0;
+            is_expected = is_too_fast && turn.refusal_seconds.is_finite();
+            case.weigh(
+                is_too_fast,
+                format!("at {}, {peer} towards port {port} {}", clock(at), turn.text(here)),
+            );
+        }
+        if !is_short && refused == 0 && !is_expected {
             continue;
         }
         short += 1;
-        if let Some((ratio, at)) = used {
+        // One of several servers sees a part of the ports taken.
+        if let Some((ratio, at)) = used.filter(|_| is_short || !is_expected) {
             case.weigh(is_short, fullness(evidence, account, ratio, at));
         }
         if refused > 0 {
@@ -44,20 +58,25 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
             case.weigh(
                 true,
                 format!(
-                    "{} SYNs of {} met a TIME_WAIT and were refused, the first at {first}; {} attempts were given up. We closed {} of {} \
-                     connections first, so the TIME_WAITs are here",
+                    "{} SYNs of {} met a TIME_WAIT and were refused, the first at {first}; {} attempts were given up, {} waited for 0.9 s or \
+                     more{}. We closed {} of {} connections first, so the TIME_WAITs are here",
                     grouped(refused),
                     account.id.peer,
                     grouped(account.sum(Field::GaveUp)),
+                    grouped(account.sum(Field::RefusedLate)),
+                    came_through(account),
                     grouped(ours),
                     grouped(closed),
                 ),
             );
         }
+        for (time, text) in evidence.outgrown(&account.id) {
+            case.weigh(true, format!("at {}, of {}, {text}", clock(time), account.id.peer));
+        }
         if let Some(mean) = account.mean_seconds(Field::ReusedAfterMillis, &[Field::Reused]) {
             let again = account.sum(Field::Reused);
             let figures = format!(
-                "{} connections of {} came on a port seen before, {mean:.0} s after it was closed on average",
+                "{} connections of {} reused a source port, {mean:.0} s after its last connection was closed on average",
                 grouped(again),
                 account.id.peer
             );
@@ -67,7 +86,10 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
     match worst {
         None => {
             let known = evidence.inbound().count();
-            case.weigh(false, format!("no pool became known among {} peers that called us", grouped(known)));
+            case.weigh(
+                false,
+                format!("no pool of source ports became known; {} peers connected", grouped(known)),
+            );
         }
         Some(ratio) if short == 0 => {
             case.weigh(false, format!("no peer used more than {} of its pool", percent(ratio)));
@@ -76,20 +98,45 @@ pub(super) fn too_small(evidence: &Evidence<'_>) -> Hypothesis {
     }
     let refused: u64 = evidence.inbound().map(Account::refused).sum();
     if refused == 0 && evidence.tells("time_wait_syns") {
-        case.weigh(false, "TIME_WAIT refused no SYN".to_owned());
+        let open: u64 = evidence.inbound().map(|account| account.sum(Field::Challenged)).sum();
+        let beside = if open > 0 {
+            format!(
+                "; {} met connections that were still open, whose ports TIME_WAIT does not keep",
+                grouped(open)
+            )
+        } else {
+            String::new()
+        };
+        case.weigh(false, format!("TIME_WAIT refused no SYN{beside}"));
     }
     case.decide(short > 0)
 }
 
+/// How many refused attempts connected after all, and how long that took.
+fn came_through(account: &Account<'_>) -> String {
+    let ends = [Field::ConnectedAfterReset, Field::ConnectedAfterRetry, Field::ConnectedFromOtherPort];
+    let Some(mean) = account.mean_seconds(Field::RefusedMillis, &ends) else { return String::new() };
+    format!(", {} connected after {} on average", grouped(account.sums(&ends)), seconds(mean))
+}
+
 fn fullness(evidence: &Evidence<'_>, account: &Account<'_>, ratio: f64, at: u64) -> String {
     let size = account.pool_size().unwrap_or_default();
-    let ports = evidence.ports_of(&account.id).map(|ports| format!(" ({ports})")).unwrap_or_default();
+    let ports = match evidence.pool_of(&account.id) {
+        Some((ports, all)) if size < all => {
+            format!(
+                "the {} of its {} ports ({ports}) that can come to this server",
+                grouped(size),
+                grouped(all)
+            )
+        }
+        Some((ports, _)) => format!("its {} ports ({ports})", grouped(size)),
+        None => format!("its {} ports", grouped(size)),
+    };
     format!(
-        "{} used {} of its {} ports{ports} towards port {} at {}: up to {} in TIME_WAIT, up to {:.0} connections per second, where {:.0} fill \
+        "{} used {} of {ports} towards port {} at {}: up to {} in TIME_WAIT, up to {:.0} connections per second, where {:.0} fill \
          it (each keeps its port for 60 s)",
         account.id.peer,
         percent(ratio),
-        grouped(size),
         account.id.port,
         clock(at),
         grouped(account.most(Field::TimeWait).0),
@@ -130,10 +177,26 @@ pub(super) fn ours_too_small(evidence: &Evidence<'_>) -> Hypothesis {
             );
         }
     }
+    for account in evidence.outbound() {
+        let without_port = account.sum(Field::FailedNoPort);
+        if without_port > 0 {
+            short = true;
+            case.weigh(
+                true,
+                format!(
+                    "{} connect() calls to {} port {} failed because no local port was free (EADDRNOTAVAIL)",
+                    grouped(without_port),
+                    account.id.peer,
+                    account.id.port
+                ),
+            );
+        }
+    }
     if !short {
+        case.weigh(false, "no connect() failed because no local port was free".to_owned());
         let figures = match worst {
-            Some(ratio) => format!("no destination had more than {} of our ports", percent(ratio)),
-            None => "no destination had so many of our ports that they were worth following".to_owned(),
+            Some(ratio) => format!("no destination used more than {} of our ports", percent(ratio)),
+            None => "no destination used enough of our ports to be measured (a 64th of them)".to_owned(),
         };
         case.weigh(false, figures);
     }

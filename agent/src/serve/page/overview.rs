@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{alerts::alerts, fact, link, roughly};
 use crate::{
     api::{Account, Overview},
-    model::grouped,
+    model::{PortName, grouped},
     serve::{View, api},
     visible::visible,
 };
@@ -69,7 +69,7 @@ fn row(account: &Account) -> Markup {
                 @match account.port {
                     Some(port) => {
                         a href=(link(&account.peer, &account.direction, port)) { (visible(&account.peer)) }
-                        " " small { (account.direction) " " (port) }
+                        " " small { (account.direction) " " (PortName::new(port, &account.direction)) }
                     }
                     None => { "Everyone else " small { (account.direction) } }
                 }
@@ -118,9 +118,9 @@ fn host(overview: &Overview) -> Markup {
                     @for listener in host.listeners.iter().take(ROWS) {
                         tr {
                             td.n { (listener.port) }
-                            td { meter min="0" max=(listener.limit.max(1)) value=(listener.waiting) {} }
+                            td { meter min="0" max=(listener.holds()) value=(listener.waiting) {} }
                             td.n { (grouped(listener.waiting)) }
-                            td.n { (grouped(listener.limit)) }
+                            td.n { (grouped(listener.holds())) }
                         }
                     }
                 }
@@ -144,10 +144,10 @@ fn agent(overview: &Overview) -> Markup {
             (fact("CPU", &html! { (format!("{share:.2}")) " % of a core" }))
             (fact("Memory", &html! { (format!("{:.1}", agent.resident_bytes as f64 / 1_048_576.0)) " MiB" }))
         }
-        @if !agent.config_reloaded { p.bad { "The configuration last given was refused; the one before is in force." } }
+        @if !agent.config_reloaded { p.bad { "Reload failed; the previous configuration stays active." } }
         @if let Some(why) = &agent.history_trouble { p.bad { "The history is in memory only: " (visible(why)) } }
         @if !agent.unavailable.is_empty() { p.bad { "This kernel does not have: " (agent.unavailable.join(", ")) } }
         // The list of the last events is cut short by intention.
-        @for lost in agent.lost.iter().filter(|lost| lost.map != "events") { p.bad { (grouped(lost.events)) " events found no room in " (lost.map) "." } }
+        @for lost in agent.lost.iter().filter(|lost| lost.map != "events") { p.bad { (grouped(lost.events)) " events dropped: " (lost.map) " is full." } }
     }
 }

@@ -10,19 +10,19 @@ Enter        a peer's ports and past
 Esc          back; no filter
 /            filter by peer, port, in, out
 s > <        sort by another column
-r            turn the order round
+r            reverse the order
 ? q          this; quit
 
 ALERT    the worst one raised for it
 DIR      in: it calls us, out: we call it
 USED     share of its ports that is taken
-LEFT     until none is free, as foreseen
+LEFT     until none is free, by the forecast
 CONN/S   connections per second
-RETRIES  SYNs repeated so far
+RETRIES  SYNs retransmitted so far
 REFUSED  SYNs TIME_WAIT refused so far
 FAILED   attempts of ours that failed
 others   sockets in that state
-?        not to be told on this kernel";
+?        not available on this kernel";
 
 /// Draws it.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect) {

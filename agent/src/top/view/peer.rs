@@ -15,7 +15,8 @@ use super::{
     words::{self, roughly},
 };
 use crate::{
-    api::{Account, Pool, Ports, Second},
+    api::{Account, ChallengedSyns, Pool, Ports, Second},
+    config::AlertName,
     top::{
         figures::{Figures, Who},
         state::State,
@@ -82,21 +83,34 @@ fn height(lines: &[Line<'_>]) -> u16 {
 
 /// Its name, alerts and figures.
 fn about<'a>(state: &State, who: &Who, columns: usize) -> Vec<Line<'a>> {
-    let port = who.port.map(|port| format!("port {port}"));
+    let port = who.port_name().map(|port| format!("port {port}"));
     let name = [Some(visible(&who.peer)), Some(visible(&who.direction)), port];
     let mut lines =
         vec![Line::styled(name.into_iter().flatten().collect::<Vec<_>>().join(" "), Styles::title())];
-    let (phrases, alerts) = match &state.figures {
+    let (account, phrases, alerts) = match &state.figures {
         Some(Figures::Daemon { accounts, alerts, .. }) => {
             let account = accounts.iter().find(|account| Who::of(account) == *who);
             let alerts: Vec<_> = alerts.iter().filter(|alert| who.is_meant(alert)).collect();
-            (account.map(phrases), alerts)
+            (account, account.map(phrases), alerts)
         }
-        Some(Figures::Census(_)) => (of_census(state, who), Vec::new()),
-        None => (None, Vec::new()),
+        Some(Figures::Census(_)) => (None, of_census(state, who), Vec::new()),
+        None => (None, None, Vec::new()),
     };
+    // The alerts say the same.
+    let is_raised = |name: AlertName| alerts.iter().any(|alert| alert.alert == name.name());
+    let is_turn_told = is_raised(AlertName::TimeWaitNearPoolLimit);
+    let is_outgrown_told = is_raised(AlertName::PortReuseRefused);
     for alert in alerts {
         lines.extend(alert_lines(alert, state.styles(), columns));
+    }
+    let pool = account.and_then(|account| account.pool.as_ref());
+    let turn = pool.and_then(|pool| pool.turn.as_ref()).filter(|_| !is_turn_told);
+    let outgrown = pool.and_then(|pool| pool.outgrown.as_ref()).filter(|_| !is_outgrown_told);
+    let sentences =
+        [turn.map(|turn| format!("It {}", turn.text)), outgrown.map(|outgrown| outgrown.text.clone())];
+    for sentence in sentences.into_iter().flatten() {
+        let text = visible(&sentence);
+        lines.extend(words::lines(text.split(' '), " ", columns).into_iter().map(Line::raw));
     }
     let phrases = phrases.unwrap_or_else(|| vec!["it has no figures of its own any more".to_owned()]);
     let phrases = phrases.iter().map(|phrase| visible(phrase));
@@ -113,6 +127,11 @@ fn phrases(account: &Account) -> Vec<String> {
         Some(syns) => format!("SYNs into TIME_WAIT: {} accepted, {} refused", syns.accepted, syns.refused),
         None => "SYNs into TIME_WAIT: cannot be seen".to_owned(),
     });
+    if let Some(refused) =
+        account.challenged_syns.as_ref().map(ChallengedSyns::refused).filter(|&refused| refused > 0)
+    {
+        phrases.push(format!("SYNs on open connections: {refused} refused"));
+    }
     phrases.push(format!("SYNs repeated {}", account.syn_retries));
     phrases.push(format!("connections {}", account.connections));
     let listed = |counts: &BTreeMap<String, u64>| {
@@ -142,10 +161,18 @@ fn of_pool(pool: &Pool) -> Vec<String> {
     }
     let ranges = if ranges.is_empty() { String::new() } else { format!("{}, ", ranges.join(" ")) };
     let mut phrases = vec![format!("pool {ranges}{size} ports, {source}")];
+    phrases.extend(
+        pool.local_address
+            .filter(|_| pool.local_addresses > 1)
+            .map(|local| format!("towards {local}, the fullest of {} of ours", pool.local_addresses)),
+    );
     phrases.extend(pool.used_ratio.map(|used| format!("{:.1}% used", used * 100.0)));
-    phrases.push(match pool.seconds_left {
-        Some(left) => format!("runs out in {}", roughly(left)),
-        None => "does not run out at this rate".to_owned(),
+    phrases.push(match (pool.seconds_left, pool.follows_returns()) {
+        (Some(left), true) => format!("the first SYN meets a TIME_WAIT in {}", roughly(left)),
+        (None, true) if pool.is_withdrawn() => "when a SYN meets a TIME_WAIT is not known".to_owned(),
+        (None, true) => "no SYN meets a TIME_WAIT at this rate".to_owned(),
+        (Some(left), false) => format!("runs out in {}", roughly(left)),
+        (None, false) => "does not run out at this rate".to_owned(),
     });
     phrases
 }

@@ -9,7 +9,7 @@ use ratatui::{
 use super::{Styles, words};
 use crate::{
     api::Ports,
-    model::port_map::PortState::{self, Free, Live, Outside, Refused, TimeWait},
+    model::port_map::PortState::{self, Elsewhere, Free, Live, Outside, Refused, TimeWait},
     visible::visible,
 };
 
@@ -58,6 +58,7 @@ fn power_of_two(limit: usize) -> Option<usize> {
 fn letter(state: PortState) -> &'static str {
     match state {
         Outside => " ",
+        Elsewhere => "-",
         Free => ".",
         Live => "o",
         TimeWait => "#",
@@ -101,11 +102,11 @@ pub(super) fn draw(ports: &Ports, shape: Shape, styles: Styles, frame: &mut Fram
 
 /// What the letters mean, and how many ports are in each state; in a narrow terminal, the worst.
 fn legend(ports: &Ports, width: u16) -> Line<'static> {
-    let named = |state: &PortState| {
-        let count = ports.counts.get(state.name()).copied().unwrap_or_default();
-        format!("{} {} {count}", letter(*state), state.name())
-    };
-    let lines = words::lines([Refused, TimeWait, Live, Free].iter().map(named), "  ", usize::from(width));
+    let count = |state: PortState| ports.counts.get(state.name()).copied().unwrap_or_default();
+    let named = |state: PortState| format!("{} {} {}", letter(state), state.name(), count(state));
+    let states = [Refused, TimeWait, Live, Free, Elsewhere];
+    let shown = states.into_iter().filter(|&state| state != Elsewhere || count(state) > 0);
+    let lines = words::lines(shown.map(named), "  ", usize::from(width));
     Line::raw(lines.into_iter().next().unwrap_or_default())
 }
 

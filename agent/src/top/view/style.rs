@@ -38,7 +38,7 @@ impl Styles {
     /// A cell of the map.
     pub fn port(self, state: PortState) -> Style {
         match state {
-            PortState::Outside => Style::new(),
+            PortState::Outside | PortState::Elsewhere => Style::new(),
             PortState::Free => self.coloured(Color::Blue),
             PortState::Live => self.coloured(Color::Green),
             PortState::TimeWait => self.coloured(Color::Yellow),

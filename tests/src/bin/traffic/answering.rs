@@ -15,6 +15,16 @@ pub(super) fn answer(address: SocketAddr, time: Duration, drip: Option<Duration>
     accept(address, time, move |stream| converse(stream, drip))
 }
 
+/// Accepts until `time` is over. A request ends with its client's half of the connection; ten bytes answer it after so long.
+pub(super) fn work(address: SocketAddr, time: Duration, takes: Duration) -> anyhow::Result<()> {
+    accept(address, time, move |mut stream| async move {
+        if stream.read_to_end(&mut Vec::new()).await.is_ok() {
+            tokio::time::sleep(takes).await;
+            let _ = stream.write_all(b"ten bytes!").await;
+        }
+    })
+}
+
 async fn converse(mut stream: TcpStream, drip: Option<Duration>) {
     let mut words = [0; 1_024];
     while matches!(stream.read(&mut words).await, Ok(1..)) {

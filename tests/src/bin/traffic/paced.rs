@@ -1,8 +1,10 @@
 //! Load at a given rate: a server that takes all comers, and a client that neither hurries nor waits.
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
+    ops::RangeInclusive,
     str::FromStr,
     sync::{
         Arc,
@@ -14,7 +16,7 @@ use std::{
 use anyhow::bail;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     runtime,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
@@ -92,6 +94,39 @@ async fn greet(mut stream: TcpStream, first: First) {
 /// Begins `rate` connections a second for `time`, and prints a line when all have ended:
 /// how many connected and how many failed. A line per second says the same of the time so far.
 pub(super) fn pace(address: SocketAddr, time: Duration, rate: f64, first: First) -> anyhow::Result<()> {
+    begin(time, rate, move || visit(address, first))
+}
+
+/// As [`pace`], from these ports of an IPv4 address, one after the other and round again.
+pub(super) fn pace_in_turn(
+    address: SocketAddr,
+    time: Duration,
+    rate: f64,
+    first: First,
+    ports: RangeInclusive<u16>,
+) -> anyhow::Result<()> {
+    let next = Cell::new(*ports.start());
+    begin(time, rate, move || {
+        let port = next.get();
+        next.set(if port == *ports.end() { *ports.start() } else { port + 1 });
+        visit_from(port, address, first)
+    })
+}
+
+/// As [`pace`], requests whose client closes its half once it has sent one, and waits for the whole answer.
+pub(super) fn request(
+    address: SocketAddr,
+    time: Duration,
+    rate: f64,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    begin(time, rate, move || ask(address, patience))
+}
+
+pub(super) fn begin<T>(time: Duration, rate: f64, visit: impl Fn() -> T) -> anyhow::Result<()>
+where
+    T: Future<Output = bool> + Send + 'static,
+{
     let connected = Arc::new(AtomicU64::new(0));
     let failed = Arc::new(AtomicU64::new(0));
     runtime()?.block_on(async {
@@ -109,8 +144,9 @@ pub(super) fn pace(address: SocketAddr, time: Duration, rate: f64, first: First)
             while f64::from(made) + 1.0 <= due {
                 made += 1;
                 let (connected, failed) = (Arc::clone(&connected), Arc::clone(&failed));
+                let visit = visit();
                 tasks.spawn(async move {
-                    let counter = if visit(address, first).await { connected } else { failed };
+                    let counter = if visit.await { connected } else { failed };
                     counter.fetch_add(1, Ordering::Relaxed);
                 });
             }
@@ -134,6 +170,29 @@ fn report(connected: &AtomicU64, failed: &AtomicU64) {
 async fn visit(address: SocketAddr, first: First) -> bool {
     let Ok(Ok(stream)) = timeout(PATIENCE, TcpStream::connect(address)).await else { return false };
     listen_to(stream, first).await
+}
+
+/// As [`visit`], from a port.
+async fn visit_from(port: u16, address: SocketAddr, first: First) -> bool {
+    let connect = async {
+        let socket = TcpSocket::new_v4()?;
+        // The connection before left a TIME_WAIT here, if it was we who closed it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from(([0; 4], port)))?;
+        socket.connect(address).await
+    };
+    let Ok(Ok(stream)) = timeout(PATIENCE, connect).await else { return false };
+    listen_to(stream, first).await
+}
+
+/// One request; whether its answer arrived.
+async fn ask(address: SocketAddr, patience: Duration) -> bool {
+    let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(address)).await else { return false };
+    if stream.write_all(b"ten bytes!").await.is_err() || stream.shutdown().await.is_err() {
+        return false;
+    }
+    let mut answer = Vec::new();
+    matches!(timeout(patience, stream.read_to_end(&mut answer)).await, Ok(Ok(10)))
 }
 
 /// Hears the server out; whether its words arrived.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::{
     Clocks, Direction, Peer, QueueFigures, SelfFigures,
-    pool::{Load, PoolFigures},
+    pool::{Load, Outgrown, PoolFigures},
     refusals::{End, RefusedReuse},
 };
 
@@ -17,6 +17,7 @@ fn account(connections: u64) -> ExportedAccount {
         sockets: Default::default(),
         stalled: 0,
         gave_up: 0,
+        challenged_gave_up: 0,
         calls: probe_ebpf::account::Calls::default(),
         callers: Vec::new(),
         connections_per_second: 0.0,
@@ -33,13 +34,28 @@ fn pool() -> PoolFigures {
         bounds: None,
         observed: Ranges::default(),
         confidence: 0.0,
+        is_known: false,
+        remembered: false,
         configured: Some(configured),
         outside: 0,
+        reachable: Some(10),
+        gaps: None,
+        elsewhere: None,
+        is_learning: false,
+        local: Some([192, 0, 2, 1].into()),
+        local_addresses: 1,
         load: Load { time_wait: 0.0, live: 0.0, rate: 0.0, ends: [0.0; 60] },
         accepted: 0.0,
         refused: 0.0,
+        same_clock: 0.0,
+        other_clock: 0.0,
         accepts_reuse: false,
+        turn: None,
+        chance: None,
+        outgrown: None,
+        circling: None,
         exhaustion_seconds: None,
+        forecast_confidence: 1.0,
     }
 }
 
@@ -69,10 +85,10 @@ fn the_first_snapshot_tells_how_things_stand() {
     let mut first = snapshot(1_000.0, vec![]);
     first.tells.time_wait = true;
     first.host.sysctls = vec![("net.core.somaxconn", 4_096)];
-    first.host.listen_queues = vec![QueueFigures { port: 80, waiting: 3, limit: 4, sockets: vec![1] }];
+    first.host.listen_queues = vec![QueueFigures { port: 80, waiting: 3, limit: 3, sockets: vec![1] }];
     let mut recorder = Recorder::default();
     let Recorded { samples, events } = recorder.record(&first);
-    assert_eq!(samples[0].1[Field::QueuePercent], 75);
+    assert_eq!(samples[0].1[Field::QueuePercent], 75, "four may wait");
     let [Event::AgentStarted { .. }, Event::Settings { values, unknown }] =
         [&events[0].event, &events[1].event]
     else {
@@ -86,6 +102,40 @@ fn the_first_snapshot_tells_how_things_stand() {
     let name = "net.core.somaxconn".to_owned();
     let event = Event::SettingChanged { name, before: Some(4_096), after: Some(128) };
     assert_eq!(changed, [Happened { time: 1_000.0, event }]);
+}
+
+#[test]
+fn what_can_be_known_only_later_is_told_then() {
+    let mut recorder = Recorder::default();
+    let unknown = |recorder: &mut Recorder, second, stalled| {
+        let mut now = snapshot(second, vec![]);
+        now.tells.stalled = stalled;
+        let events = recorder.record(&now).events;
+        let told = events.into_iter().filter_map(|happened| match happened.event {
+            Event::Settings { unknown, .. } => Some(unknown.contains(&"stalled".to_owned())),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(unknown(&mut recorder, 1.0, false), [true], "no tick was measured yet");
+    assert_eq!(unknown(&mut recorder, 2.0, false), [] as [bool; 0]);
+    assert_eq!(unknown(&mut recorder, 3.0, true), [false]);
+    assert_eq!(unknown(&mut recorder, 4.0, true), [] as [bool; 0]);
+}
+
+#[test]
+fn with_the_syn_watch_its_repeated_syns_are_kept_and_no_sum_of_both() {
+    let mut account = account(1);
+    account.counters.syn_retries = 3;
+    account.counters.watched_syns = 50;
+    account.counters.watched_syn_retries = 9;
+    for (syn_watch, kept) in [(true, (50, 9)), (false, (0, 3))] {
+        let mut now = snapshot(1.0, vec![account.clone()]);
+        now.tells.syn_watch = syn_watch;
+        let samples = Recorder::default().record(&now).samples;
+        let sample = samples.into_iter().find(|(series, _)| *series != Series::Host).expect("kept").1;
+        assert_eq!((sample[Field::Syns], sample[Field::SynRetries]), kept);
+    }
 }
 
 #[test]
@@ -107,14 +157,41 @@ fn how_things_stand_is_told_anew_each_day() {
 }
 
 #[test]
+fn a_block_that_was_outgrown_is_told_once() {
+    let mut recorder = Recorder::default();
+    let mut told = |low: Option<u16>, refused: usize| -> Vec<String> {
+        let blocks = |low: u16| vec![Range { low, high: low + 63, step: 1 }];
+        let outgrown =
+            low.map(|low| Outgrown { blocks: blocks(low), refused, all_refused: refused, seconds: 60 });
+        let mut exported = account(1);
+        exported.pool = Some(PoolFigures { outgrown, ..pool() });
+        let events = recorder.record(&snapshot(1.0, vec![exported])).events.into_iter();
+        let texts = events.filter_map(|happened| match happened.event {
+            Event::BlockOutgrown { text, .. } => Some(text),
+            _ => None,
+        });
+        texts.collect()
+    };
+    assert_eq!(told(None, 0), [] as [&str; 0]);
+    let texts = told(Some(1_344), 9);
+    assert!(
+        texts.len() == 1 && texts[0].starts_with("all 9 ") && texts[0].contains("1344-1407"),
+        "{texts:?}"
+    );
+    assert_eq!(told(Some(1_344), 30), [] as [&str; 0]);
+    assert_eq!(told(None, 0), [] as [&str; 0]);
+    assert!(told(Some(1_472), 9)[0].contains("1472-1535"));
+}
+
+#[test]
 fn refused_reuses_are_taken_once_even_when_they_made_room() {
     let reuse = |began: u32| RefusedReuse {
+        state: 6,
         began: f64::from(began),
         remote: ([192, 0, 2, 1].into(), 10_141),
         local: ([192, 0, 2, 9].into(), 443),
         answers: [4, 0, 0],
         retries: 3,
-        attempts: 1,
         waited: std::time::Duration::from_secs(7),
         end: End::GaveUp,
     };

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use bytemuck::Zeroable as _;
-use probe_ebpf::source_ports::PortSet;
 use proptest::prelude::*;
 
 use super::{Inference, KNOWN};
+use crate::model::pool::recordings;
 
 /// A generator of random numbers that is the same in every run (xorshift64*).
 struct Random(u64);
@@ -27,14 +26,12 @@ impl Random {
 /// Looks at the ports after every 50 of `draws` connections, five times a second.
 fn observe(draws: usize, mut next: impl FnMut(usize) -> u16) -> Inference {
     let mut inference = Inference::new(Duration::ZERO);
-    let mut recorded = PortSet::zeroed();
+    let mut recorded = Vec::new();
     for draw in 0..draws {
-        recorded.insert(next(draw));
+        recorded.push(next(draw));
         if draw % 50 == 49 {
             let now = Duration::from_millis(draw as u64 * 4);
-            if inference.observe(&recorded, 50, now) {
-                recorded = PortSet::zeroed();
-            }
+            let _ = inference.observe(&recorded.drain(..).collect(), 50, now);
         }
     }
     inference
@@ -143,4 +140,21 @@ fn a_pool_that_moved_is_followed_once_the_windows_have_passed() {
     });
     assert_eq!(moved.ranges().to_string(), "30000-34095");
     assert!(moved.confidence() >= KNOWN);
+}
+
+#[test]
+fn a_pool_that_is_known_stays_known_while_ports_at_its_edges_come_for_the_first_time() {
+    let seconds = recordings::seconds(&recordings::syns(recordings::CHANCE));
+    let mut inference = Inference::new(Duration::ZERO);
+    let known: Vec<bool> = (1..)
+        .zip(seconds)
+        .map(|(second, syns)| {
+            let recorded = syns.iter().map(|&(_, port, _)| port).collect();
+            let _ = inference.observe(&recorded, syns.len() as u64, Duration::from_secs(second));
+            inference.is_known()
+        })
+        .collect();
+    let first = known.iter().position(|&known| known).expect("a thousand connections make it known");
+    assert!(first < 30, "after {first} s");
+    assert!(known[first..].iter().all(|&known| known), "{known:?}");
 }
