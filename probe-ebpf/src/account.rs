@@ -304,7 +304,7 @@ pub struct Counters {
     pub abandoned: Waits,
     /// Connections that we ended soon after few bytes of ours though the peer had sent more (inbound).
     pub aborted_early: u64,
-    /// Connections that ended after more than a few bytes of ours (inbound).
+    /// Connections that ended after more than a few bytes of ours (inbound), or after any data of the destination (outbound).
     pub answered: u64,
     /// Waits for an answer that a walk saw and that the destination's data ended, by how long they had lasted then (outbound).
     pub answered_waits: [u64; WAITS],

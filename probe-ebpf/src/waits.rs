@@ -103,6 +103,7 @@ pub unsafe fn end(socket: &impl Socket, connection: &Connection, account: *mut A
         let mut last = *connection;
         settle(&raw mut last, account, last_received, sweep);
         heard(account, now.saturating_sub(ago));
+        add(&raw mut (*account).counters.answered, 1);
         if sent == 0 {
             add(&raw mut (*account).counters.spoke_first, 1);
         }

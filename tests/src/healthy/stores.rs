@@ -53,14 +53,14 @@ pub(super) const WORKLOADS: &[Workload] = &[
         proofs: &[Client("PONG", 400)],
     },
     Workload {
-        name: "redis: 11 workers on BLPOP jobs 30, a job every 20 s",
+        name: "redis: 11 workers on BLPOP jobs 30, a job every 27 s",
         ports: &[6380],
         client: Debian(
             "
-            every 20 redis-cli -h $SERVER -p 6380 rpush jobs work &
+            every 27 redis-cli -h $SERVER -p 6380 rpush jobs work &
             together 11 every 0.1 redis-cli -h $SERVER -p 6380 -r -1 blpop jobs 30",
         ),
-        proofs: &[Client("work", 6), Sockets("established", 11..=12)],
+        proofs: &[Client("work", 4), Sockets("established", 11..=12)],
     },
     Workload {
         name: "redis: 20 clients with a connection each, and a restart of the server",

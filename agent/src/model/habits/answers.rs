@@ -52,6 +52,8 @@ pub(super) struct Answers {
     day_begun: Duration,
     /// When waits of a bucket were first answered on this day.
     once: [Option<Duration>; WAITS],
+    /// Connections that ended after it had sent data, since it has been watched.
+    answered: u64,
     seen: Duration,
 }
 
@@ -62,12 +64,13 @@ impl Answers {
 
     /// With what was known before a restart.
     pub fn restored(now: Duration, known: Known) -> Self {
-        Self { known, heard_first: None, day_begun: now, once: [None; WAITS], seen: now }
+        Self { known, heard_first: None, day_begun: now, once: [None; WAITS], answered: 0, seen: now }
     }
 
     /// Takes what is new of its counters.
     pub fn learn(&mut self, now: Duration, new: &Counters) {
         self.known.speaks_first |= new.spoke_first > 0;
+        self.answered = self.answered.saturating_add(new.answered);
         let answered = new.answered_waits.iter().enumerate().filter(|&(_, &count)| count > 0);
         for (bucket, _) in answered {
             let first = *self.once[bucket].get_or_insert(now);
@@ -95,23 +98,23 @@ impl Answers {
 
     /// Connections that wait for longer than is usual.
     pub fn stalled(&self, held: &Held) -> u32 {
-        let Known { heard, settled, speaks_first, one_way, .. } = self.known;
+        let Known { settled, speaks_first, one_way, .. } = self.known;
         let Waiting { unacknowledged, first, later, unused, .. } = held.waiting;
         let usual = self.known.usual.max(self.known.usual_before);
         let unsure = usual.max(UNKNOWN);
         // On a connection that was answered before, a long wait may be what it is for: a poll, a query after the login.
         let later_from = if settled { usual } else { unsure };
-        // Where others are answered, a request may be a long one; where nobody has been, all of them may be.
-        let first_from = if settled {
+        let beyond = |waits: [u32; WAITS], from: usize| waits.iter().skip(from).sum::<u32>();
+        // Where others are answered, a request may be a long one; where hardly anybody has been, all of them may be: workers that wait for a job.
+        // That as many were answered as wait now, and then nobody, is a hang.
+        let falls_silent = held.heard == Heard::LongAgo && self.answered >= u64::from(beyond(first, usual));
+        let first_from = if settled || falls_silent {
             usual
         } else if one_way {
             WAITS
-        } else if !heard || held.heard == Heard::Lately {
-            unsure
         } else {
-            usual
+            unsure
         };
-        let beyond = |waits: [u32; WAITS], from: usize| waits.iter().skip(from).sum::<u32>();
         let silent = if speaks_first { unused } else { 0 };
         unacknowledged + silent + beyond(first, first_from) + beyond(later, later_from)
     }

@@ -60,7 +60,10 @@ fn whoever_is_known_to_be_quick_hangs_from_the_first_bucket_on() {
 fn one_that_answered_others_and_now_answers_nobody_hangs_at_once() {
     let mut answers = Answers::new(S);
     answers.see(S, &held(Waiting::NONE, Heard::Lately));
+    answers.learn(S, &Counters { answered: 14, ..Counters::zeroed() });
     answers.see(S * 12, &first(TENS, Heard::LongAgo));
+    assert_eq!(answers.stalled(&first(TENS, Heard::LongAgo)), 0, "more wait than were ever answered");
+    answers.learn(S * 12, &Counters { answered: 1, ..Counters::zeroed() });
     assert_eq!(answers.stalled(&first(TENS, Heard::LongAgo)), 15);
     // While others are answered, these may be long requests; so may those that follow a login.
     assert_eq!(answers.stalled(&first(2, Heard::Lately)), 0);
