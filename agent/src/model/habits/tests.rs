@@ -117,7 +117,7 @@ fn what_cannot_have_been_saved_is_no_habit() {
 /// A destination whose connections have waited for a while, after it answered others.
 fn waiting(number: u32) -> Held {
     let mut first = Waiting::NONE.first;
-    first[0] = 15;
+    first[3] = 15;
     let peer = PeerKey::new(IpAddr::from((0x0a00_0000 + number).to_be_bytes()), 25, OUTBOUND);
     Held { waiting: Waiting { first, ..Waiting::NONE }, heard: Heard::LongAgo, ..Held::none(peer) }
 }
@@ -131,7 +131,7 @@ fn what_is_usual_for_a_destination_outlives_a_restart() {
     let mut habits = Habits::default();
     assert_eq!(habits.settle(MINUTE, &destination(1), &waiting(1)), 15);
     let mut new = Counters::zeroed();
-    new.answered_waits[0] = 1;
+    new.answered_waits[3] = 1;
     habits.read(MINUTE, &destination(1), &new);
     assert_eq!(habits.settle(MINUTE, &destination(1), &waiting(1)), 0);
     let saved = habits.save_destinations();

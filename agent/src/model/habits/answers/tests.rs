@@ -76,7 +76,7 @@ fn one_that_answered_others_and_now_answers_nobody_hangs_at_once() {
 fn waits_that_are_answered_are_usual_and_longer_ones_are_not() {
     let mut answers = Answers::new(S);
     answers.see(S, &held(Waiting::NONE, Heard::Lately));
-    answers.learn(S * 30, &answered(TWENTIES));
+    answers.learn(S * 30, &Counters { answered: 15, ..answered(TWENTIES) });
     assert_eq!(answers.stalled(&first(TWENTIES, Heard::LongAgo)), 0);
     assert_eq!(answers.stalled(&first(2, Heard::LongAgo)), 15);
     // Known well, they stay usual for a day, and for the next.
