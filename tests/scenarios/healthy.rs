@@ -6,7 +6,7 @@ use lab::{
 };
 
 lab::scenarios! {
-    Nothing 170 s:
+    Builds 170 s:
         everyday_workloads_raise_no_alert;
 }
 

@@ -29,8 +29,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 lab::scenarios! {
+    Builds 10 s:
+        tracefs_bpffs_and_the_kernels_types_are_unmounted;
     Nothing 10 s:
-        tracefs_bpffs_and_the_kernels_types_are_unmounted,
         hardly_any_cpu;
     Others 20 s:
         the_wall_clock_jumps;

@@ -17,9 +17,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 lab::scenarios! {
-    Nothing 20 s:
+    Builds 20 s:
         an_agent_that_is_killed_or_ended_at_any_point_of_its_start;
-    Nothing 5 s:
+    Builds 5 s:
         a_kernel_without_types;
     Others 10 s:
         the_verifier_refuses_programs;

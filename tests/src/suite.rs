@@ -23,10 +23,19 @@ pub enum Beside {
     Staged,
     /// Others that start and stop agents as they like, and are exact for moments.
     Others,
-    /// Nothing: it loads the whole machine or watches what the agent takes of it, starts agents that the lab does not see, one that cannot
-    /// tell network namespaces apart, as where the kernel has no BTF, or holds exact figures of classic tracepoints, whose programs the
-    /// kernel leaves out while any agent reads a map in a batch.
+    /// No other scenario: it plays many programs at once, or starts agents that the lab does not see, or one that cannot tell network
+    /// namespaces apart, as where the kernel has no BTF.
+    Builds,
+    /// Nothing, not even what is built: that is what it installs, or it is about what the agent or the traffic gets of the processors, or holds
+    /// exact figures of classic tracepoints, whose programs the kernel leaves out while any agent reads a map in a batch.
     Nothing,
+}
+
+impl Beside {
+    /// Whether no other scenario runs beside it.
+    fn is_alone(self) -> bool {
+        matches!(self, Self::Builds | Self::Nothing)
+    }
 }
 
 /// A scenario.
@@ -123,7 +132,7 @@ pub fn ignore(reason: &str) {
 }
 
 static TURNS: Turns = Turns {
-    state: Mutex::new(State { left: [0; 3], alone: false, times: Vec::new() }),
+    state: Mutex::new(State { left: [0; 4], alone: false, times: Vec::new() }),
     changed: Condvar::new(),
 };
 
@@ -135,8 +144,8 @@ struct Turns {
 
 struct State {
     /// How many of each kind have not ended.
-    left: [usize; 3],
-    /// Whether one runs that wants nothing beside it.
+    left: [usize; 4],
+    /// Whether one runs that wants no other beside it.
     alone: bool,
     times: Vec<Time>,
 }
@@ -166,12 +175,12 @@ impl Turns {
     /// Waits until all of earlier kinds have ended.
     fn take(&'static self, scenario: &'static Scenario) -> Turn {
         let kind = scenario.beside as usize;
-        let alone = scenario.beside == Beside::Nothing;
+        let alone = scenario.beside.is_alone();
         let waits =
             |state: &mut State| state.left[..kind].iter().any(|&left| left > 0) || (alone && state.alone);
         let state = self.changed.wait_while(self.state(), waits);
         state.unwrap_or_else(PoisonError::into_inner).alone = alone;
-        if alone {
+        if scenario.beside == Beside::Nothing {
             wait_for_what_runs_beside_the_lab();
         }
         let _ = attaching::take_waited();
@@ -211,7 +220,7 @@ impl Drop for Turn {
         let seconds = self.begun.elapsed().saturating_sub(waited);
         let mut state = TURNS.state();
         state.left[self.scenario.beside as usize] -= 1;
-        if self.scenario.beside == Beside::Nothing {
+        if self.scenario.beside.is_alone() {
             state.alone = false;
         }
         let [seconds, waited] = [seconds, waited].map(|time: Duration| time.as_secs_f64());
