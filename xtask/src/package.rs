@@ -35,12 +35,6 @@ pub(crate) struct Options {
     verify: bool,
 }
 
-impl Options {
-    pub(crate) fn verify(verify: bool) -> Self {
-        Self { verify }
-    }
-}
-
 /// Makes everything that is shipped.
 pub(crate) fn package(options: &Options) -> anyhow::Result<Shipped> {
     setup::build_tools()?;
@@ -48,7 +42,7 @@ pub(crate) fn package(options: &Options) -> anyhow::Result<Shipped> {
     let workspace = env::current_dir()?;
     let shipped = make(&workspace)?;
     if options.verify {
-        verify(&workspace)?;
+        verify()?;
     }
     Ok(shipped)
 }
@@ -229,8 +223,9 @@ fn sums(directory: &Path) -> anyhow::Result<()> {
     Ok(fs::write(directory.join(SUMS), sums.stdout)?)
 }
 
-/// Builds the last commit in a clone, from nothing, and holds its checksums against those of the workspace.
-fn verify(workspace: &Path) -> anyhow::Result<()> {
+/// Builds the last commit in a clone, from nothing, and holds its checksums against those of the workspace, where it was made.
+pub(crate) fn verify() -> anyhow::Result<()> {
+    let workspace = &env::current_dir()?;
     if output("git", &["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty()) {
         bail!("only a commit can be built again; commit the changes first (git status)");
     }

@@ -6,10 +6,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
     time::Instant,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use crate::{setup, times};
 
@@ -77,4 +78,16 @@ fn line(command: &Command) -> String {
         .map(OsStr::to_string_lossy)
         .map(Into::into);
     environment.chain(words).collect::<Vec<String>>().join(" ")
+}
+
+/// Waits for what runs beside, whether or not what ran here failed.
+pub(crate) fn both(
+    here: anyhow::Result<()>,
+    beside: thread::ScopedJoinHandle<'_, anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    if let Err(error) = &here {
+        println!("{error:#}; what runs beside it is waited for");
+    }
+    let beside = beside.join().map_err(|_panic| anyhow!("a check panicked, see above"))?;
+    here.and(beside)
 }

@@ -2,12 +2,12 @@
 
 use std::{path::Path, thread, time::Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
     beside, helm, package, rules, setup,
-    shell::{cargo, output},
+    shell::{self, cargo, output},
     times,
 };
 
@@ -68,7 +68,7 @@ fn checked_alone() -> anyhow::Result<()> {
         let others = scope.spawn(|| rules::test().and_then(|()| helm::test()));
         let ours =
             cargo(&["fmt", "--all", "--check"], None).and_then(|()| lints()).and_then(|()| compiled(None));
-        both(ours, others)
+        shell::both(ours, others)
     })
 }
 
@@ -80,7 +80,7 @@ fn lab_and_beside_it(options: &Options) -> anyhow::Result<()> {
             let _locked = locked;
             beside::run_idle(options.beside)
         });
-        both(lab(None), beside)
+        shell::both(lab(None), beside)
     });
     beside::print()?;
     tested
@@ -88,18 +88,6 @@ fn lab_and_beside_it(options: &Options) -> anyhow::Result<()> {
 
 fn lab(filter: Option<&str>) -> anyhow::Result<()> {
     cargo(&["test", "--package", "lab", "--test", "scenarios", "--"], filter)
-}
-
-/// Waits for what runs beside, whether or not what ran here failed.
-fn both(
-    here: anyhow::Result<()>,
-    beside: thread::ScopedJoinHandle<'_, anyhow::Result<()>>,
-) -> anyhow::Result<()> {
-    if let Err(error) = &here {
-        println!("{error:#}; what runs beside it is waited for");
-    }
-    let beside = beside.join().map_err(|_panic| anyhow!("a check panicked, see above"))?;
-    here.and(beside)
 }
 
 fn lints() -> anyhow::Result<()> {
