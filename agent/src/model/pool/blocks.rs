@@ -81,7 +81,7 @@ pub(super) struct Blocks {
     repeated: Ports,
     /// The last second that was dropped for later ones.
     dropped: Option<u32>,
-    /// SYNs that were not searched at all: more came at once than are kept.
+    /// SYNs that were not searched at all: more came at once than are kept, and some were refused.
     unsearched: u64,
     pointers: Pointers,
 }
@@ -146,7 +146,7 @@ impl Blocks {
         ports.insert(port);
     }
 
-    /// SYNs that were not searched because more came at once than are kept, since the last call.
+    /// SYNs of seconds with refused ones that were not searched because more came at once than are kept, since the last call.
     pub fn take_unsearched(&mut self) -> u64 {
         mem::take(&mut self.unsearched)
     }
@@ -171,7 +171,8 @@ impl Blocks {
     /// Keeps one more second of those from `begin` on.
     fn keep(&mut self, newest: Second, begin: u32) {
         let mut kept = newest.ports.len();
-        if kept > KEPT {
+        // Where none was refused, there is no block to be named.
+        if kept > KEPT && !newest.refused.is_empty() {
             self.unsearched += kept as u64;
         }
         kept += self.seconds.iter().map(|second| second.ports.len()).sum::<usize>();

@@ -190,14 +190,15 @@ fn of_a_busier_peer_it_is_told_how_many_seconds_were_looked_at() {
 fn more_syns_at_once_than_are_kept_are_counted() {
     let mut blocks = Blocks::default();
     let most = u16::try_from(KEPT).expect("few");
-    let mut unsearched = |second, ports: u16| {
-        (0..ports).for_each(|port| blocks.refuse(port, false));
+    let mut unsearched = |second, ports: u16, refused: u16| {
+        (0..refused).for_each(|port| blocks.refuse(port, false));
         blocks.observe(Duration::from_secs(second), &(0..ports).collect(), true);
         (blocks.take_unsearched(), blocks.take_unsearched())
     };
-    assert_eq!(unsearched(1, most), (0, 0));
-    assert_eq!(unsearched(2, 5), (0, 0), "the second before was searched");
-    assert_eq!(unsearched(3, most + 5), (u64::from(most) + 5, 0), "no part of a second is");
+    assert_eq!(unsearched(1, most, most), (0, 0));
+    assert_eq!(unsearched(2, 5, 5), (0, 0), "the second before was searched");
+    assert_eq!(unsearched(3, most + 5, 1), (u64::from(most) + 5, 0), "no part of a second is");
+    assert_eq!(unsearched(4, most + 5, 0), (0, 0), "nothing to search for");
 }
 
 #[test]
