@@ -45,6 +45,10 @@ pub static UNSIGNED_CHAR_TYPE: Global<u32> = Global::new(ABSENT);
 #[unsafe(no_mangle)]
 pub static UNSIGNED_INT_TYPE: Global<u32> = Global::new(ABSENT);
 
+/// How long a tick of the kernel takes (CONFIG_HZ), with which it stamps sockets, in nanoseconds.
+#[unsafe(no_mangle)]
+pub static TICK_NS: Global<u64> = Global::new(1_000_000);
+
 /// A connection that we end within this time may have been aborted early, in nanoseconds.
 #[unsafe(no_mangle)]
 pub static ABORTED_WITHIN_NS: Global<u64> = Global::new(0);

@@ -20,7 +20,7 @@ use crate::{
         LAST_SENT, NET_INUM, NETNS, RCV_NXT, SEGS_OUT, SK_ERR, SK_ERR_SOFT, SK_ERROR_QUEUE_LAST,
         SK_ERROR_QUEUE_LENGTH, SK_MAX_ACK_BACKLOG, SKB_CB, SKC_DADDR, SKC_DPORT, SKC_FAMILY, SKC_NET,
         SKC_NUM, SKC_RCV_SADDR, SKC_STATE, SKC_V6_DADDR, SKC_V6_RCV_SADDR, SND_NXT, SND_UNA, SND_WL1,
-        TASK_COMM, TASK_GROUP_LEADER, TS_RECENT, TS_RECENT_STAMP, TW_RCV_NXT,
+        TASK_COMM, TASK_GROUP_LEADER, TICK_NS, TS_RECENT, TS_RECENT_STAMP, TW_RCV_NXT,
     },
     maps::WATCHED_NAMESPACE,
 };
@@ -86,15 +86,15 @@ pub fn v4_mapped(addr: u32) -> Address {
     Address(bytemuck::cast([0, 0, 0xffff_u32.to_be(), addr]))
 }
 
-/// Ticks that may pass between the kernel's stamp and our look at it: on a virtual machine, its host may run others meanwhile.
-const JUST_NOW: u32 = 8;
+/// So long it may take from the kernel's stamp to our look at it, in nanoseconds: on a virtual machine, its host may run others meanwhile.
+const JUST_NOW_NS: u64 = 32_000_000;
 
 /// Whether the kernel's limiter of ACKs to out-of-window segments let one through for the segment at hand: it stamps the
 /// mini-socket or request with the current jiffy then. Two such ACKs are 500 ms apart at least (net/ipv4/tcp_input.c
 /// tcp_oow_rate_limited(), tcp_invalid_ratelimit).
 #[inline(always)]
 pub fn is_stamped_just_now(stamp: u32) -> bool {
-    ticks().wrapping_sub(stamp) <= JUST_NOW
+    nanoseconds(ticks().wrapping_sub(stamp)) <= JUST_NOW_NS
 }
 
 /// Name of the process that a task belongs to.
@@ -121,6 +121,12 @@ fn current_thread() -> ProcessName {
 pub fn ticks() -> u32 {
     // SAFETY: the helper only reads a counter.
     unsafe { bpf_jiffies64() as u32 }
+}
+
+/// Ticks as a time.
+#[inline(always)]
+pub fn nanoseconds(ticks: u32) -> u64 {
+    u64::from(ticks) * TICK_NS.load()
 }
 
 /// Whether a socket comes from a listener: it is copied from that, and keeps the length of its accept queue (net/core/sock.c

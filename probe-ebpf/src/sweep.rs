@@ -44,14 +44,8 @@ pub struct Sweep {
     pub ephemeral_high: u16,
     /// [`PORTS_ONLY`] or 0.
     pub kind: u32,
-    /// A connection of ours is stalled when it has waited for an answer for so long, in nanoseconds.
+    /// A connection of ours is stalled when it has waited for an answer for so long, in nanoseconds; 0 before the first walk.
     pub stalled_ns: u64,
-    /// The same in ticks of the kernel's clock (jiffies); 0 while it is not known how long one takes.
-    pub stalled_ticks: u32,
-    /// That clock at the first socket of the walk.
-    pub ticks: u32,
-    /// The monotonic clock then.
-    pub ticks_at_ns: u64,
     /// Accounts that the walk may still add to the map; the rest of it is for events.
     pub free_accounts: u32,
     /// Sockets of peers that have no account and got none.
@@ -139,7 +133,7 @@ impl Held {
 /// The walk counts sockets per local port and nothing else.
 pub const PORTS_ONLY: u32 = 1;
 
-const _: () = assert!(size_of::<Sweep>() == 112);
+const _: () = assert!(size_of::<Sweep>() == 96);
 const _: () = assert!(size_of::<LocalKey>() == 40 && size_of::<LocalSockets>() == 16);
 
 // SAFETY: the derived `bytemuck::Pod` checks what aya asks for: no padding, and valid for every bit pattern.

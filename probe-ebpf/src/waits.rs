@@ -13,8 +13,9 @@ use probe_ebpf::{
 };
 
 use crate::{
+    constants::TICK_NS,
     maps::{CONNECTIONS, SWEEP, add},
-    socket::{Common, Progress, Socket, ticks},
+    socket::{Common, Progress, Socket, nanoseconds, ticks},
 };
 
 /// What is sent so soon after the handshake is sent once; in nanoseconds.
@@ -44,36 +45,32 @@ pub unsafe fn count(sk: *const c_void, row: *mut Account, sweep: &Sweep) {
             (*waiting).unacknowledged += u32::from(is_long);
             return;
         }
-        if sweep.stalled_ticks == 0 {
-            return;
-        }
         let Some(progress) = Progress::of(sk) else { return };
         let Progress { last_sent, last_received, sent, received, .. } = progress;
-        let ticks = ticks();
+        let (ticks, patience) = (ticks(), patience(sweep));
         settle(connection, row, last_received, sweep);
-        let is_long = ticks.wrapping_sub(last_received) > sweep.stalled_ticks;
+        let is_long = ticks.wrapping_sub(last_received) > patience;
         if received > 0 {
-            heard(row, now.saturating_sub(nanoseconds(ticks.wrapping_sub(last_received), sweep)));
+            heard(row, now.saturating_sub(nanoseconds(ticks.wrapping_sub(last_received))));
             if sent == 0 {
                 add(&raw mut (*row).counters.spoke_first, 1);
             }
         } else if sent == 0 {
             (*waiting).unused += u32::from(is_long);
         } else if since_ns != 0 {
-            let sent_ns = now
-                .saturating_sub(since_ns)
-                .saturating_sub(nanoseconds(ticks.wrapping_sub(last_sent), sweep));
+            let sent_ns =
+                now.saturating_sub(since_ns).saturating_sub(nanoseconds(ticks.wrapping_sub(last_sent)));
             (*waiting).talking += u32::from(sent_ns > AT_ONCE_NS);
         }
-        if progress.is_unacknowledged(ticks, sweep.stalled_ticks) {
+        if progress.is_unacknowledged(ticks, patience) {
             (*waiting).unacknowledged += 1;
             return;
         }
-        let waited = progress.unanswered(ticks, sweep.stalled_ticks / 2);
-        if waited > sweep.stalled_ticks {
+        let waited = progress.unanswered(ticks, patience / 2);
+        if waited > patience {
             (*connection).asked = last_sent;
             (*connection).waited = waited;
-            let bucket = bucket(waited, sweep.stalled_ticks);
+            let bucket = bucket(waited, patience);
             let waits = if received > 0 { &raw mut (*waiting).later } else { &raw mut (*waiting).first };
             (*waits)[bucket] += 1;
         }
@@ -95,9 +92,7 @@ pub unsafe fn end(socket: &impl Socket, connection: &Connection, account: *mut A
     if received <= FIN {
         return;
     }
-    // Before it is known how long a tick takes, the last data is taken for as late as it can be.
-    let ago =
-        if sweep.stalled_ticks == 0 { 0 } else { nanoseconds(ticks().wrapping_sub(last_received), sweep) };
+    let ago = nanoseconds(ticks().wrapping_sub(last_received));
     // SAFETY: as the caller promises; all changes of counters are atomic adds.
     unsafe {
         let mut last = *connection;
@@ -121,7 +116,7 @@ unsafe fn settle(connection: *mut Connection, account: *mut Account, last_receiv
         let Connection { asked, waited, .. } = *connection;
         if waited != 0 && last_received.wrapping_sub(asked).cast_signed() > 0 {
             (*connection).waited = 0;
-            add(&raw mut (*account).counters.answered_waits[bucket(waited, sweep.stalled_ticks)], 1);
+            add(&raw mut (*account).counters.answered_waits[bucket(waited, patience(sweep))], 1);
         }
     }
 }
@@ -140,11 +135,11 @@ unsafe fn heard(account: *mut Account, at: u64) {
     }
 }
 
-/// Ticks as a time. There are some in `stalled_ticks`.
+/// A connection of ours is stalled when it has waited for longer than so many ticks.
 #[inline(always)]
-fn nanoseconds(ticks: u32, sweep: &Sweep) -> u64 {
-    // Milliseconds first: the product of both would not fit for long times.
-    u64::from(ticks) * (sweep.stalled_ns / 1_000_000) / u64::from(sweep.stalled_ticks) * 1_000_000
+fn patience(sweep: &Sweep) -> u32 {
+    // To the compiler, a constant of the agent's may be 0, and a division by 0 a call that the verifier refuses.
+    sweep.stalled_ns.checked_div(TICK_NS.load()).unwrap_or_default() as u32
 }
 
 /// The bucket of a wait; one shorter than the first bound is in the first.

@@ -8,7 +8,7 @@ use probe_ebpf::{
 };
 
 use super::Census;
-use crate::probe::Probe;
+use crate::probe::{Probe, monotonic_ns};
 
 pub(super) fn take(
     probe: &mut Probe,
@@ -16,6 +16,7 @@ pub(super) fn take(
     patience: Duration,
     free_accounts: u32,
 ) -> anyhow::Result<Census> {
+    let now = monotonic_ns();
     let sweep = probe.sweep(ephemeral, patience, free_accounts)?;
     let (mut rows, mut at) = (Vec::new(), Vec::new());
     probe.for_each_account(|key, account| {
@@ -23,7 +24,7 @@ pub(super) fn take(
             let Account { sockets, waiting, heard_ns, live_at_local, time_wait_at_local, local, .. } =
                 *account;
             let peer = key.peer;
-            let heard = match sweep.ticks_at_ns.saturating_sub(heard_ns) {
+            let heard = match now.saturating_sub(heard_ns) {
                 _ if heard_ns == 0 => Heard::Never,
                 ago if ago > sweep.stalled_ns => Heard::LongAgo,
                 _ => Heard::Lately,

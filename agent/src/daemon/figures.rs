@@ -49,7 +49,7 @@ pub(super) fn tells(probe: &Probe, source: Source) -> Tells {
         time_wait: attached(Tally::RunsTimeWait),
         challenged: probe.knows_challenged(),
         syn_watch: attached(Tally::RunsSynWatch),
-        stalled: source == Source::Iter && probe.knows_stalled(),
+        stalled: source == Source::Iter,
         aborted_early: probe.knows_layout(),
         timestamps: probe.knows_layout(),
     }

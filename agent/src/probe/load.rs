@@ -37,7 +37,7 @@ use super::{
     rights::{self, Kept},
     stats::{self, ProgramStats},
     table::Table,
-    ticks::Ticks,
+    ticks::tick_ns,
 };
 use crate::config::{Aborted, HookMode, Limits};
 
@@ -113,8 +113,6 @@ pub struct Probe {
     syn_watch: bool,
     cgroup: Option<PathBuf>,
     hooks: Vec<HookReport>,
-    ticks: Ticks,
-    knows_stalled: bool,
     knows_layout: bool,
     /// Why a SYN on an open connection is dropped, where the kernel has a reason of its own for that.
     drop_invalid_syn: u32,
@@ -173,8 +171,6 @@ impl Probe {
             prototypes: offsets.prototypes,
             obstacles: Obstacles { btf: no_btf, tracepoint: no_tracepoint },
             hooks: Vec::new(),
-            ticks: Ticks::default(),
-            knows_stalled: false,
             knows_layout: btf.is_some(),
             drop_invalid_syn: offsets.drop_invalid_syn,
             ebpf,
@@ -193,6 +189,7 @@ impl Probe {
         let (rfc1337, watch) = (u32::from(rfc1337), u32::from(syn_watch));
         let closed_sets = limits.closed_tuples.div_ceil(WAYS);
         let syn_sets = if syn_watch { limits.syns.div_ceil(WAYS) } else { 1 };
+        let tick_ns = tick_ns();
         let seed = RandomState::new().build_hasher().finish();
         let mut loader = EbpfLoader::new();
         loader.btf(btf);
@@ -208,6 +205,7 @@ impl Probe {
             .override_global("HAS_CURRENT_TASK", &has_current_task, true)
             .override_global("UNSIGNED_CHAR_TYPE", unsigned_char, true)
             .override_global("UNSIGNED_INT_TYPE", unsigned_int, true)
+            .override_global("TICK_NS", &tick_ns, true)
             .override_global("ABORTED_WITHIN_NS", &aborted_within, true)
             .override_global("ABORTED_BYTES", &aborted_bytes, true)
             .override_global("RFC1337", &rfc1337, true)
@@ -325,13 +323,10 @@ impl Probe {
         free_accounts: u32,
     ) -> anyhow::Result<Sweep> {
         let last = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?.generation;
-        let stalled_ticks = self.ticks.within(patience);
-        self.knows_stalled = stalled_ticks != 0;
         let begun = Sweep {
             ephemeral_low: ephemeral.0,
             ephemeral_high: ephemeral.1,
             stalled_ns: u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX),
-            stalled_ticks,
             free_accounts,
             ..Sweep::zeroed()
         };
@@ -354,9 +349,7 @@ impl Probe {
         typed_array(&mut self.ebpf, "SWEEP")?.set(0, begun, 0)?;
 
         self.run_iterator("census").context("cannot walk the sockets")?;
-        let sweep = typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?;
-        self.ticks.observe(sweep.ticks, sweep.ticks_at_ns);
-        Ok(sweep)
+        Ok(typed_array::<Sweep>(&mut self.ebpf, "SWEEP")?.get(&0, 0)?)
     }
 
     /// Hands every account to `each`, those of half-open peers last.
@@ -402,12 +395,6 @@ impl Probe {
             Some(account) if account.counters != *seen => Ok(false),
             _ => map.remove(&key.peer).map(|()| true).context("cannot forget an idle account"),
         }
-    }
-
-    /// Whether the last walk could tell which connections of ours are stalled: the first ones learn how long a tick is.
-    #[must_use]
-    pub fn knows_stalled(&self) -> bool {
-        self.knows_stalled
     }
 
     /// Whether this kernel's layout lets the programs know how much a connection carried, and which timestamps.

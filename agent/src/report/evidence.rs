@@ -149,7 +149,6 @@ impl<'a> Evidence<'a> {
             match event {
                 Event::AgentStarted { .. } => not_told.append(&mut not_told_by_this_run),
                 Event::Settings { values, unknown } => {
-                    // An agent learns within its first censuses what it could not know at its start.
                     not_told_by_this_run = unknown.iter().map(String::as_str).collect();
                     settings = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
                 }

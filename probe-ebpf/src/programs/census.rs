@@ -24,7 +24,7 @@ use crate::{
     constants::TW_SUBSTATE,
     maps::{CONNECTIONS, HALF_OPEN, LOCAL_ADDRESSES, PEERS, PORTS, SWEEP, tally},
     printed::field_of,
-    socket::{Common, ticks, was_accepted},
+    socket::{Common, was_accepted},
     waits,
 };
 
@@ -53,14 +53,6 @@ fn try_census(sk: *const c_void) -> Option<()> {
     let state = shown_state(sk, common)?;
     let tuple = common.tuple();
     let port = PORTS.get_ptr_mut(u32::from(tuple.local_port))?;
-    // SAFETY: a pointer into a live array map that only this program writes; the helper only reads the clock.
-    unsafe {
-        // Sockets are stamped with ticks; how long one takes the agent tells from two walks.
-        if (*sweep).ticks_at_ns == 0 {
-            (*sweep).ticks = ticks();
-            (*sweep).ticks_at_ns = bpf_ktime_get_ns();
-        }
-    }
     // SAFETY: `sweep` and `port` point into live array maps; only this program writes the sums and the counts, and only
     // one walk runs at a time. A mark may be changed by an event at the same time, to one that is as good.
     unsafe {

@@ -47,8 +47,6 @@ pub struct Recorder {
     /// When it was last told how things stand.
     stated: u64,
     settings: Option<BTreeMap<&'static str, u64>>,
-    /// What could not be known then.
-    tells: Tells,
     listeners: Listeners,
     notices: Option<Vec<NotificationFigures>>,
     /// Refused reuses so far.
@@ -189,10 +187,6 @@ impl Recorder {
 
     fn settings(&mut self, snapshot: &Snapshot) -> Vec<Event> {
         let now: BTreeMap<&'static str, u64> = snapshot.host.sysctls.iter().copied().collect();
-        // How long a tick is, and with it which connections are stalled, is known from the second census on.
-        if std::mem::replace(&mut self.tells, snapshot.tells) != snapshot.tells {
-            self.settings = None;
-        }
         let Some(before) = self.settings.replace(now.clone()) else {
             let values = now.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             return vec![Event::Settings { values, unknown: unknown(snapshot.tells) }];

@@ -105,25 +105,6 @@ fn the_first_snapshot_tells_how_things_stand() {
 }
 
 #[test]
-fn what_can_be_known_only_later_is_told_then() {
-    let mut recorder = Recorder::default();
-    let unknown = |recorder: &mut Recorder, second, stalled| {
-        let mut now = snapshot(second, vec![]);
-        now.tells.stalled = stalled;
-        let events = recorder.record(&now).events;
-        let told = events.into_iter().filter_map(|happened| match happened.event {
-            Event::Settings { unknown, .. } => Some(unknown.contains(&"stalled".to_owned())),
-            _ => None,
-        });
-        told.collect::<Vec<_>>()
-    };
-    assert_eq!(unknown(&mut recorder, 1.0, false), [true], "no tick was measured yet");
-    assert_eq!(unknown(&mut recorder, 2.0, false), [] as [bool; 0]);
-    assert_eq!(unknown(&mut recorder, 3.0, true), [false]);
-    assert_eq!(unknown(&mut recorder, 4.0, true), [] as [bool; 0]);
-}
-
-#[test]
 fn with_the_syn_watch_its_repeated_syns_are_kept_and_no_sum_of_both() {
     let mut account = account(1);
     account.counters.syn_retries = 3;
